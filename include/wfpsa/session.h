@@ -1,0 +1,94 @@
+/* One engine session that threads may share, and the loops over it: enumerate, get, delete, expire in mass, drain.
+ *
+ * Threads: every function but open and free may be called from any thread; calls of one session are served one at a
+ *          time in the order they came. Never call these while holding the GIL.
+ * Blocks:  for the call in flight, and as long as the engine takes.
+ * Fails:   with an enum wfpsa_status; WFPSA_CALL_FAILED fills *failure.
+ */
+#ifndef WFPSA_SESSION_H
+#define WFPSA_SESSION_H
+
+#include "wfpsa/columns.h"
+
+struct wfpsa_backend;
+struct wfpsa_session;
+struct wfpsa_enumeration;
+
+/* The OS function that failed, and its code. */
+struct wfpsa_failure {
+    uint32_t code;
+    const char *function;
+};
+
+/* The backends built into this library, the platform's default first (NULL past the last), and what they are called:
+ * for those who would not include the OS's types. */
+const struct wfpsa_backend *wfpsa_backend_at(uint32_t index);
+const char *wfpsa_backend_name(const struct wfpsa_backend *backend);
+
+/* The OS's name of the index-th member of the table (NULL past the last) and the address behind it, 0 where the
+ * backend does not answer it. */
+const char *wfpsa_backend_function(const struct wfpsa_backend *backend, uint32_t index, uintptr_t *address);
+
+/* Opens a session: server_name is NULL on Windows and the name of a store for the embedded engine; lock_wait_ms is
+ * txnWaitTimeoutInMSec (0: the engine's default, 0xFFFFFFFF: for ever).
+ * Owns: the caller, until wfpsa_session_free. */
+int wfpsa_session_open(const struct wfpsa_backend *backend, const uint16_t *server_name, uint32_t lock_wait_ms,
+                       struct wfpsa_session **session, struct wfpsa_failure *failure);
+
+/* Waits for the call in flight, destroys open enumerations and closes the engine handle; later calls return
+ * WFPSA_CLOSED. Closing again does nothing, nor does closing in a forked child. */
+int wfpsa_session_close(struct wfpsa_session *session, struct wfpsa_failure *failure);
+
+/* Frees the memory of a session that was closed. In a forked child it does nothing: the lock may be held by a thread
+ * that is not there. NULL is allowed. */
+void wfpsa_session_free(struct wfpsa_session *session);
+
+/* Appends the context with that id to the batch. */
+int wfpsa_session_get(struct wfpsa_session *session, uint64_t id, struct wfpsa_columns *columns,
+                      struct wfpsa_failure *failure);
+
+int wfpsa_session_delete(struct wfpsa_session *session, uint64_t id, struct wfpsa_failure *failure);
+
+/* Begins an enumeration of the structures of that version, `page_size` (1 or more) at a time. The subnets, where not
+ * NULL, go into the enumeration template; where the engine refuses that, the same filter runs in
+ * wfpsa_enumeration_next. Owns: the caller, until wfpsa_enumeration_free. */
+int wfpsa_enumeration_open(struct wfpsa_session *session, uint32_t version, uint32_t page_size,
+                           const struct wfpsa_subnets *subnets, struct wfpsa_enumeration **enumeration,
+                           struct wfpsa_failure *failure);
+
+/* Whether the subnets, if any, are the engine's business. */
+int wfpsa_enumeration_pushed_down(const struct wfpsa_enumeration *enumeration);
+
+/* Fetches one page and appends it to the batch; *more says whether another may follow. The page's keys are wiped and
+ * the page is freed on every path. */
+int wfpsa_enumeration_next(struct wfpsa_enumeration *enumeration, struct wfpsa_columns *columns, int *more,
+                           struct wfpsa_failure *failure);
+
+/* Destroys the enumeration handle. Again, or after the session was closed: does nothing. */
+int wfpsa_enumeration_close(struct wfpsa_enumeration *enumeration, struct wfpsa_failure *failure);
+
+/* After wfpsa_enumeration_close, and before the session is freed. NULL is allowed. */
+void wfpsa_enumeration_free(struct wfpsa_enumeration *enumeration);
+
+/* Enumerates everything and frees each page unread: the floor that decoding is measured against. */
+int wfpsa_session_drain(struct wfpsa_session *session, uint32_t version, uint32_t page_size, uint64_t *count,
+                        struct wfpsa_failure *failure);
+
+/* What became of one id. The values are wfpsa.Outcome's. */
+enum wfpsa_outcome {
+    WFPSA_EXPIRED = 0,      /* the call succeeded: the outbound SA is gone, the inbound SA lingers for a minute */
+    WFPSA_ALREADY_GONE = 1, /* FWP_E_NOT_FOUND */
+    WFPSA_DENIED = 2,       /* ERROR_ACCESS_DENIED */
+    WFPSA_FAILED = 3,       /* any other code */
+    WFPSA_SKIPPED = 4,      /* a guard said no */
+    WFPSA_CHANGED = 5,      /* no longer what the plan saw */
+    WFPSA_NOT_ATTEMPTED = 6
+};
+
+/* Expires ids[*done] and on, for about slice_ms milliseconds or to the end, whichever comes first, moving *done past
+ * each id whose outcome and code it has written. Stops early where the session is lost (*lost), leaving the rest
+ * unattempted. Fails: WFPSA_CLOSED, WFPSA_FORKED; never WFPSA_CALL_FAILED: a failed call is an outcome. */
+int wfpsa_session_expire(struct wfpsa_session *session, const uint64_t *ids, uint64_t count, uint64_t slice_ms,
+                         uint64_t *done, uint8_t *outcomes, uint32_t *codes, int *lost);
+
+#endif

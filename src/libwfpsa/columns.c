@@ -1,0 +1,625 @@
+/* The columnar batch: its column table, its building from pages of SA contexts, its freezing and its end. */
+#include "platform.h" /* first: it asks the system headers for POSIX */
+
+#include <string.h>
+
+#include "memory.h"
+#include "wfpsa/columns.h"
+#include "wfpsa/wfp.h"
+
+/* ---- the table of columns ---- */
+
+struct wfpsa_bytes16 {
+    uint8_t bytes[16];
+};
+
+#define CELL_BOOL uint8_t
+#define CELL_U8 uint8_t
+#define CELL_U16 uint16_t
+#define CELL_U32 uint32_t
+#define CELL_U64 uint64_t
+#define CELL_ENUM uint8_t
+#define CELL_IPV4 uint32_t
+#define CELL_ADDRESS struct wfpsa_bytes16
+#define CELL_GUID struct wfpsa_bytes16
+#define CELL_TEXT uint32_t
+
+/* Presence bits that decide absence: for both directions, for in, for out. */
+#define BITS_NEVER(in, out) 0
+#define BITS_NO_SA(in, out) (WFPSA_PRESENT_INBOUND | WFPSA_PRESENT_OUTBOUND)
+#define BITS_NO_ADDRESS(in, out) WFPSA_PRESENT_ADDRESS
+#define BITS_NO_DIRECTION(in, out) (in * WFPSA_PRESENT_INBOUND | out * WFPSA_PRESENT_OUTBOUND)
+#define BITS_NO_FIRST(in, out) (in * WFPSA_PRESENT_FIRST_IN | out * WFPSA_PRESENT_FIRST_OUT)
+#define BITS_NO_SECOND(in, out) (in * WFPSA_PRESENT_SECOND_IN | out * WFPSA_PRESENT_SECOND_OUT)
+#define BITS_ZERO(in, out) 0
+#define BITS_CODE_255(in, out) 0
+
+#define INFO(name, kind, absence, version, enumeration, source, note)                                                 \
+    {#name,                                                                                                           \
+     #name,                                                                                                           \
+     WFPSA_##kind,                                                                                                    \
+     WFPSA_##absence,                                                                                                 \
+     WFPSA_BOTH_DIRECTIONS,                                                                                           \
+     version,                                                                                                         \
+     sizeof(CELL_##kind),                                                                                             \
+     BITS_##absence(0, 0),                                                                                            \
+     enumeration,                                                                                                     \
+     source,                                                                                                          \
+     note},
+#define INFO_IN(name, kind, absence, version, enumeration, source, note)                                              \
+    {#name "_in",                                                                                                     \
+     #name,                                                                                                           \
+     WFPSA_##kind,                                                                                                    \
+     WFPSA_##absence,                                                                                                 \
+     WFPSA_INBOUND,                                                                                                   \
+     version,                                                                                                         \
+     sizeof(CELL_##kind),                                                                                             \
+     BITS_##absence(1, 0),                                                                                            \
+     enumeration,                                                                                                     \
+     "inboundSa->" source,                                                                                            \
+     note},
+#define INFO_OUT(name, kind, absence, version, enumeration, source, note)                                             \
+    {#name "_out",                                                                                                    \
+     #name,                                                                                                           \
+     WFPSA_##kind,                                                                                                    \
+     WFPSA_##absence,                                                                                                 \
+     WFPSA_OUTBOUND,                                                                                                  \
+     version,                                                                                                         \
+     sizeof(CELL_##kind),                                                                                             \
+     BITS_##absence(0, 1),                                                                                            \
+     enumeration,                                                                                                     \
+     "outboundSa->" source,                                                                                           \
+     note},
+
+static const struct wfpsa_column_info infos[WFPSA_COLUMN_COUNT] = {
+    WFPSA_CONTEXT_COLUMNS(INFO) WFPSA_SA_COLUMNS(INFO_IN) WFPSA_SA_COLUMNS(INFO_OUT)};
+
+const struct wfpsa_column_info *
+wfpsa_column_info(uint32_t index)
+{
+    return index < WFPSA_COLUMN_COUNT ? &infos[index] : NULL;
+}
+
+/* ---- the block: rows are decoded here, in cache, and flushed to the columns a run at a time ---- */
+
+#define BLOCK_ROWS 64
+
+#define BLOCK_COLUMN(name, kind, absence, version, enumeration, source, note) CELL_##kind name[BLOCK_ROWS];
+
+struct sa_block {
+    WFPSA_SA_COLUMNS(BLOCK_COLUMN)
+};
+
+struct block {
+    WFPSA_CONTEXT_COLUMNS(BLOCK_COLUMN)
+    struct sa_block in;
+    struct sa_block out;
+    uint8_t presence[BLOCK_ROWS];
+};
+
+#define PLACE(name, kind, absence, version, enumeration, source, note) offsetof(struct block, name),
+#define PLACE_IN(name, kind, absence, version, enumeration, source, note)                                             \
+    offsetof(struct block, in) + offsetof(struct sa_block, name),
+#define PLACE_OUT(name, kind, absence, version, enumeration, source, note)                                            \
+    offsetof(struct block, out) + offsetof(struct sa_block, name),
+
+static const size_t places[WFPSA_COLUMN_COUNT] = {WFPSA_CONTEXT_COLUMNS(PLACE) WFPSA_SA_COLUMNS(PLACE_IN)
+                                                      WFPSA_SA_COLUMNS(PLACE_OUT)};
+
+#define CLEAR_U8(column, row) column[row] = 0;
+#define CLEAR_U16(column, row) column[row] = 0;
+#define CLEAR_U32(column, row) column[row] = 0;
+#define CLEAR_U64(column, row) column[row] = 0;
+#define CLEAR_ENUM(column, row) column[row] = WFPSA_ENUM_ABSENT;
+#define CLEAR_IPV4(column, row) column[row] = 0;
+#define CLEAR_GUID(column, row) memset(&column[row], 0, 16);
+#define CLEAR_TEXT(column, row) column[row] = 0;
+#define CLEAR_COLUMN(name, kind, absence, version, enumeration, source, note) CLEAR_##kind(sa->name, row)
+
+static void
+clear_sa(struct sa_block *sa, unsigned row)
+{
+    WFPSA_SA_COLUMNS(CLEAR_COLUMN)
+}
+
+static void
+clear_traffic(struct block *block, unsigned row)
+{
+    block->ip_version[row] = 0;
+    block->traffic_type[row] = WFPSA_ENUM_ABSENT;
+    memset(&block->local_address[row], 0, 16);
+    memset(&block->remote_address[row], 0, 16);
+    block->local_port[row] = 0;
+    block->remote_port[row] = 0;
+    block->ip_protocol[row] = 0;
+    block->local_interface_luid[row] = 0;
+    block->real_profile_id[row] = 0;
+}
+
+/* ---- names: each distinct one once ---- */
+
+#define NAME_UNITS_MAX 32767
+
+struct name {
+    uint64_t hash;
+    uint64_t start; /* in units */
+    uint32_t length;
+};
+
+struct wfpsa_builder {
+    struct block block;
+    struct name *names; /* [count], code c at c - 1 */
+    uint32_t names_capacity;
+    uint16_t *units; /* the names as they came, for comparison */
+    uint64_t units_length, units_capacity;
+    uint32_t *slots;    /* open addressing: codes, 0 free */
+    uint32_t slot_mask; /* number of slots - 1, or 0 before the first name */
+    uint64_t text_capacity;
+};
+
+/* Length of a name and its hash, four units a round. */
+static uint32_t
+measure(const uint16_t *name, uint64_t *hash)
+{
+    uint64_t h = 0x9E3779B97F4A7C15u;
+    uint32_t length = 0;
+    while (length < NAME_UNITS_MAX) {
+        uint64_t four = 0;
+        uint32_t taken = 0;
+        while (taken < 4 && length + taken < NAME_UNITS_MAX && name[length + taken]) {
+            four |= (uint64_t)name[length + taken] << 16 * taken;
+            taken++;
+        }
+        if (taken) {
+            h = (h ^ four) * 0xD6E8FEB86659FD93u;
+            h ^= h >> 32;
+        }
+        length += taken;
+        if (taken < 4) {
+            break;
+        }
+    }
+    *hash = h ^ length;
+    return length;
+}
+
+/* Room for one more name of `length` units in every array that grows with names; 0 without memory. */
+static int
+reserve_name(struct wfpsa_builder *builder, struct wfpsa_strings *strings, uint32_t length)
+{
+    uint64_t text_end = strings->offsets ? (uint64_t)strings->offsets[strings->count + 1] : 0;
+    if (strings->count == builder->names_capacity) {
+        uint32_t capacity = builder->names_capacity ? builder->names_capacity * 2 : 64;
+        struct name *names = wfpsa_reallocate(builder->names, capacity, sizeof *names);
+        if (!names) {
+            return 0;
+        }
+        builder->names = names;
+        int32_t *offsets = wfpsa_reallocate(strings->offsets, (uint64_t)capacity + 2, sizeof *offsets);
+        if (!offsets) {
+            return 0;
+        }
+        if (!strings->offsets) {
+            offsets[0] = 0;
+            offsets[1] = 0;
+        }
+        strings->offsets = offsets;
+        builder->names_capacity = capacity;
+    }
+    if (builder->units_capacity - builder->units_length < length) {
+        uint64_t capacity = builder->units_capacity * 2 + length + 1024;
+        uint16_t *units = wfpsa_reallocate(builder->units, capacity, sizeof *units);
+        if (!units) {
+            return 0;
+        }
+        builder->units = units;
+        builder->units_capacity = capacity;
+    }
+    if (builder->text_capacity - text_end < (uint64_t)length * 3) { /* three bytes of UTF-8 a unit at most */
+        uint64_t capacity = builder->text_capacity * 2 + (uint64_t)length * 3 + 1024;
+        char *text;
+        if (text_end + (uint64_t)length * 3 > INT32_MAX) {
+            return 0; /* 2 GiB of distinct names: no 32-bit offset reaches further */
+        }
+        text = wfpsa_reallocate(strings->text, capacity, 1);
+        if (!text) {
+            return 0;
+        }
+        strings->text = text;
+        builder->text_capacity = capacity;
+    }
+    if (!builder->slots || (strings->count + 1) * (uint64_t)2 > builder->slot_mask) {
+        uint32_t count = builder->slots ? (builder->slot_mask + 1) * 2 : 256;
+        uint32_t *slots = wfpsa_allocate_zeroed(count, sizeof *slots);
+        if (!slots) {
+            return 0;
+        }
+        for (uint32_t code = 1; code <= strings->count; code++) {
+            uint32_t at = (uint32_t)builder->names[code - 1].hash & (count - 1);
+            while (slots[at]) {
+                at = (at + 1) & (count - 1);
+            }
+            slots[at] = code;
+        }
+        wfpsa_free(builder->slots);
+        builder->slots = slots;
+        builder->slot_mask = count - 1;
+    }
+    return 1;
+}
+
+/* UTF-16 to UTF-8; an unpaired surrogate becomes U+FFFD. Returns the bytes written. */
+static uint32_t
+transcode(char *to, const uint16_t *units, uint32_t length)
+{
+    unsigned char *at = (unsigned char *)to;
+    for (uint32_t i = 0; i < length; i++) {
+        uint32_t c = units[i];
+        if (c >= 0xD800 && c <= 0xDFFF) {
+            if (c <= 0xDBFF && i + 1 < length && units[i + 1] >= 0xDC00 && units[i + 1] <= 0xDFFF) {
+                c = 0x10000 + ((c - 0xD800) << 10) + (units[++i] - 0xDC00u);
+            } else {
+                c = 0xFFFD;
+            }
+        }
+        if (c < 0x80) {
+            *at++ = (unsigned char)c;
+        } else if (c < 0x800) {
+            *at++ = (unsigned char)(0xC0 | c >> 6);
+            *at++ = (unsigned char)(0x80 | (c & 0x3F));
+        } else if (c < 0x10000) {
+            *at++ = (unsigned char)(0xE0 | c >> 12);
+            *at++ = (unsigned char)(0x80 | (c >> 6 & 0x3F));
+            *at++ = (unsigned char)(0x80 | (c & 0x3F));
+        } else {
+            *at++ = (unsigned char)(0xF0 | c >> 18);
+            *at++ = (unsigned char)(0x80 | (c >> 12 & 0x3F));
+            *at++ = (unsigned char)(0x80 | (c >> 6 & 0x3F));
+            *at++ = (unsigned char)(0x80 | (c & 0x3F));
+        }
+    }
+    return (uint32_t)(at - (unsigned char *)to);
+}
+
+/* The code of a name, 0 for NULL; returns 0 without memory. */
+static int
+intern(struct wfpsa_builder *builder, struct wfpsa_strings *strings, const WCHAR *name, uint32_t *code)
+{
+    const uint16_t *units = (const uint16_t *)name;
+    uint64_t hash;
+    uint32_t length, at, found;
+    if (!name) {
+        return 1;
+    }
+    length = measure(units, &hash);
+    if (builder->slots) {
+        for (at = (uint32_t)hash & builder->slot_mask; (found = builder->slots[at]) != 0;
+             at = (at + 1) & builder->slot_mask) {
+            const struct name *known = &builder->names[found - 1];
+            if (known->hash == hash && known->length == length &&
+                memcmp(builder->units + known->start, units, (size_t)length * 2) == 0) {
+                *code = found;
+                return 1;
+            }
+        }
+    }
+    if (!reserve_name(builder, strings, length)) {
+        return 0;
+    }
+    for (at = (uint32_t)hash & builder->slot_mask; builder->slots[at]; at = (at + 1) & builder->slot_mask) {
+    }
+    memcpy(builder->units + builder->units_length, units, (size_t)length * 2);
+    builder->names[strings->count].hash = hash;
+    builder->names[strings->count].start = builder->units_length;
+    builder->names[strings->count].length = length;
+    builder->units_length += length;
+    strings->count++;
+    strings->offsets[strings->count + 1] =
+        strings->offsets[strings->count] +
+        (int32_t)transcode(strings->text + strings->offsets[strings->count], units, length);
+    builder->slots[at] = strings->count;
+    *code = strings->count;
+    return 1;
+}
+
+/* ---- foreign memory ---- */
+
+static uint8_t
+narrow_enum(uint32_t value)
+{
+    return value < WFPSA_ENUM_OUT_OF_RANGE ? (uint8_t)value : WFPSA_ENUM_OUT_OF_RANGE;
+}
+
+static struct wfpsa_bytes16
+mapped_address(uint32_t host_order)
+{
+    struct wfpsa_bytes16 address = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, (uint8_t)(host_order >> 24),
+                                     (uint8_t)(host_order >> 16), (uint8_t)(host_order >> 8), (uint8_t)host_order}};
+    return address;
+}
+
+static int
+in_subnet(const struct wfpsa_subnet *subnet, uint8_t family, const struct wfpsa_bytes16 *address)
+{
+    unsigned bits, whole, rest;
+    if (subnet->family == 0) {
+        return 1;
+    }
+    if (subnet->family != family) {
+        return 0;
+    }
+    bits = subnet->prefix_length + (family == 4 ? 96u : 0u);
+    whole = bits / 8;
+    rest = bits % 8;
+    return memcmp(subnet->address, address->bytes, whole) == 0 &&
+           (rest == 0 || (subnet->address[whole] ^ address->bytes[whole]) >> (8 - rest) == 0);
+}
+
+/* The parts of an SA that its transform says are there; untouched where there are none. */
+static void
+sa_algorithms(const IPSEC_SA0 *sa, const IPSEC_SA_AUTH_INFORMATION0 **auth,
+              const IPSEC_SA_CIPHER_INFORMATION0 **cipher)
+{
+    switch ((uint32_t)sa->saTransformType) {
+    case IPSEC_TRANSFORM_AH:
+    case IPSEC_TRANSFORM_ESP_AUTH:
+    case IPSEC_TRANSFORM_ESP_AUTH_FW:
+        *auth = sa->espAuthInformation; /* one union with ahInformation and espAuthFwInformation */
+        break;
+    case IPSEC_TRANSFORM_ESP_CIPHER:
+        *cipher = sa->espCipherInformation;
+        break;
+    case IPSEC_TRANSFORM_ESP_AUTH_AND_CIPHER:
+        if (sa->espAuthAndCipherInformation) {
+            *auth = &sa->espAuthAndCipherInformation->saAuthInformation;
+            *cipher = &sa->espAuthAndCipherInformation->saCipherInformation;
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+/* Far above any key that IPsec uses; a blob that claims more is not believed beyond this. */
+#define KEY_BYTES_MAX 256
+#define STATE_BYTES_MAX 65536
+
+/* A plain memset stays: the page outlives this library's sight of it. */
+static void
+wipe_blob(const FWP_BYTE_BLOB *blob, uint32_t most)
+{
+    if (blob->data && blob->size) {
+        memset(blob->data, 0, blob->size < most ? blob->size : most);
+    }
+}
+
+static void
+wipe_sas(const IPSEC_SA0 *list, uint32_t count)
+{
+    for (uint32_t i = 0; list && i < count && i < 2; i++) {
+        const IPSEC_SA_AUTH_INFORMATION0 *auth = NULL;
+        const IPSEC_SA_CIPHER_INFORMATION0 *cipher = NULL;
+        sa_algorithms(&list[i], &auth, &cipher);
+        if (auth) {
+            wipe_blob(&auth->authKey, KEY_BYTES_MAX);
+        }
+        if (cipher) {
+            wipe_blob(&cipher->cipherKey, KEY_BYTES_MAX);
+        }
+    }
+}
+
+static void
+wipe_key_module_state(const IPSEC_KEYMODULE_STATE0 *state)
+{
+    if (state) {
+        wipe_blob(&state->stateBlob, STATE_BYTES_MAX);
+    }
+}
+
+/* ---- building ---- */
+
+static int
+set_capacity(struct wfpsa_columns *columns, uint64_t capacity)
+{
+    for (uint32_t i = 0; i < WFPSA_COLUMN_COUNT; i++) {
+        if (columns->columns[i]) {
+            void *cells = wfpsa_reallocate(columns->columns[i], capacity, infos[i].width);
+            if (!cells) {
+                return WFPSA_NO_MEMORY;
+            }
+            columns->columns[i] = cells;
+        }
+    }
+    uint8_t *presence = wfpsa_reallocate(columns->presence, capacity, 1);
+    if (!presence) {
+        return WFPSA_NO_MEMORY;
+    }
+    columns->presence = presence;
+    columns->capacity = capacity;
+    return WFPSA_OK;
+}
+
+static int
+reserve(struct wfpsa_columns *columns, uint64_t more)
+{
+    uint64_t wanted = columns->length + more;
+    if (wanted <= columns->capacity) {
+        return WFPSA_OK;
+    }
+    return set_capacity(columns, wanted > columns->capacity * 2 ? wanted : columns->capacity * 2);
+}
+
+static void
+flush(struct wfpsa_columns *columns, unsigned rows)
+{
+    const char *block = (const char *)&columns->builder->block;
+    for (uint32_t i = 0; rows && i < WFPSA_COLUMN_COUNT; i++) {
+        if (columns->columns[i]) {
+            size_t width = infos[i].width;
+            memcpy((char *)columns->columns[i] + columns->length * width, block + places[i], rows * width);
+        }
+    }
+    memcpy(columns->presence + columns->length, columns->builder->block.presence, rows);
+    columns->length += rows;
+}
+
+#define CONTEXT struct IPSEC_SA_CONTEXT0_
+#define DETAILS IPSEC_SA_DETAILS0
+#define TRAFFIC IPSEC_TRAFFIC0
+#define VERSION 0
+#define DECODE_TRAFFIC decode_traffic0
+#define TRAFFIC_DIFFERS traffic_differs0
+#define IN_SUBNETS in_subnets0
+#define WIPE_DETAILS wipe_details0
+#define DECODE_SA decode_sa0
+#define DECODE_CONTEXT decode_context0
+#define APPEND wfpsa_columns_append0
+#include "decode.inc.h"
+
+#define CONTEXT struct IPSEC_SA_CONTEXT1_
+#define DETAILS IPSEC_SA_DETAILS1
+#define TRAFFIC IPSEC_TRAFFIC1
+#define VERSION 1
+#define DECODE_TRAFFIC decode_traffic1
+#define TRAFFIC_DIFFERS traffic_differs1
+#define IN_SUBNETS in_subnets1
+#define WIPE_DETAILS wipe_details1
+#define DECODE_SA decode_sa1
+#define DECODE_CONTEXT decode_context1
+#define APPEND wfpsa_columns_append1
+#include "decode.inc.h"
+
+struct wfpsa_columns *
+wfpsa_columns_new_rows(uint32_t version, const uint8_t *wanted, uint64_t rows)
+{
+    struct wfpsa_columns *columns = wfpsa_allocate_zeroed(1, sizeof *columns);
+    if (!columns) {
+        return NULL;
+    }
+    columns->version = version;
+    columns->references = 1;
+    columns->length = rows;
+    columns->capacity = rows;
+    columns->presence = wfpsa_allocate(rows, 1);
+    int complete = columns->presence != NULL;
+    for (uint32_t i = 0; complete && i < WFPSA_COLUMN_COUNT; i++) {
+        if (wanted ? wanted[i] : infos[i].version <= version) {
+            columns->columns[i] = wfpsa_allocate(rows, infos[i].width);
+            complete = columns->columns[i] != NULL;
+        }
+    }
+    if (!complete || wfpsa_columns_set_strings(columns, 0, NULL, NULL) != WFPSA_OK) {
+        wfpsa_columns_release(columns);
+        return NULL;
+    }
+    return columns;
+}
+
+struct wfpsa_columns *
+wfpsa_columns_new(uint32_t version)
+{
+    struct wfpsa_columns *columns = wfpsa_columns_new_rows(version, NULL, 0);
+    if (columns) {
+        columns->builder = wfpsa_allocate_zeroed(1, sizeof *columns->builder);
+        if (!columns->builder) {
+            wfpsa_columns_release(columns);
+            return NULL;
+        }
+    }
+    return columns;
+}
+
+static void
+builder_free(struct wfpsa_builder *builder)
+{
+    if (builder) {
+        wfpsa_free(builder->names);
+        wfpsa_free(builder->units);
+        wfpsa_free(builder->slots);
+        wfpsa_free(builder);
+    }
+}
+
+int
+wfpsa_columns_freeze(struct wfpsa_columns *columns)
+{
+    struct wfpsa_strings *strings = &columns->strings;
+    if (columns->capacity - columns->length > columns->length / 16) {
+        int status = set_capacity(columns, columns->length);
+        if (status != WFPSA_OK) {
+            return status;
+        }
+    }
+    int32_t *offsets = wfpsa_reallocate(strings->offsets, (uint64_t)strings->count + 2, sizeof *offsets);
+    if (!offsets) {
+        return WFPSA_NO_MEMORY;
+    }
+    strings->offsets = offsets;
+    if (strings->text) {
+        char *text = wfpsa_reallocate(strings->text, (uint64_t)offsets[strings->count + 1], 1);
+        if (!text) {
+            return WFPSA_NO_MEMORY;
+        }
+        strings->text = text;
+    }
+    builder_free(columns->builder);
+    columns->builder = NULL;
+    return WFPSA_OK;
+}
+
+int
+wfpsa_columns_set_strings(struct wfpsa_columns *columns, uint32_t count, const int32_t *offsets, const char *text)
+{
+    struct wfpsa_strings *strings = &columns->strings;
+    int32_t *own = wfpsa_allocate_zeroed((uint64_t)count + 2, sizeof *own);
+    char *own_text = own && count ? wfpsa_allocate((uint64_t)offsets[count + 1], 1) : NULL;
+    if (!own || (count && !own_text)) {
+        wfpsa_free(own);
+        return WFPSA_NO_MEMORY;
+    }
+    if (count) {
+        memcpy(own, offsets, ((size_t)count + 2) * sizeof *own);
+        memcpy(own_text, text, (size_t)offsets[count + 1]);
+    }
+    wfpsa_free(strings->offsets);
+    wfpsa_free(strings->text);
+    strings->count = count;
+    strings->offsets = own;
+    strings->text = own_text;
+    return WFPSA_OK;
+}
+
+uint64_t
+wfpsa_columns_bytes(const struct wfpsa_columns *columns)
+{
+    const struct wfpsa_strings *strings = &columns->strings;
+    uint64_t bytes = columns->length; /* presence */
+    for (uint32_t i = 0; i < WFPSA_COLUMN_COUNT; i++) {
+        bytes += columns->columns[i] ? columns->length * infos[i].width : 0;
+    }
+    return bytes + ((uint64_t)strings->count + 2) * sizeof *strings->offsets +
+           (uint64_t)strings->offsets[strings->count + 1];
+}
+
+void
+wfpsa_columns_retain(struct wfpsa_columns *columns)
+{
+    wfpsa_atomic_add(&columns->references, 1);
+}
+
+void
+wfpsa_columns_release(struct wfpsa_columns *columns)
+{
+    if (!columns || wfpsa_atomic_add(&columns->references, -1) > 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < WFPSA_COLUMN_COUNT; i++) {
+        wfpsa_free(columns->columns[i]);
+    }
+    wfpsa_free(columns->presence);
+    wfpsa_free(columns->strings.offsets);
+    wfpsa_free(columns->strings.text);
+    builder_free(columns->builder);
+    wfpsa_free(columns);
+}

@@ -1,0 +1,249 @@
+/* The decoding of one structure version into the block of rows; columns.c includes it once for each version with
+ * CONTEXT, DETAILS, TRAFFIC, VERSION and the function names set. */
+
+static void
+DECODE_TRAFFIC(struct block *block, unsigned row, const TRAFFIC *traffic)
+{
+    uint32_t version = (uint32_t)traffic->ipVersion;
+    if (version == FWP_IP_VERSION_V4) {
+        block->ip_version[row] = 4;
+        block->local_address[row] = mapped_address(traffic->localV4Address);
+        block->remote_address[row] = mapped_address(traffic->remoteV4Address);
+        block->presence[row] |= WFPSA_PRESENT_ADDRESS;
+    } else if (version == FWP_IP_VERSION_V6) {
+        block->ip_version[row] = 6;
+        memcpy(&block->local_address[row], traffic->localV6Address, 16);
+        memcpy(&block->remote_address[row], traffic->remoteV6Address, 16);
+        block->presence[row] |= WFPSA_PRESENT_ADDRESS;
+    } else {
+        block->ip_version[row] = WFPSA_IP_VERSION_OTHER;
+        memset(&block->local_address[row], 0, 16);
+        memset(&block->remote_address[row], 0, 16);
+    }
+    block->traffic_type[row] = narrow_enum((uint32_t)traffic->trafficType);
+    block->remote_port[row] = traffic->remotePort;
+#if VERSION >= 1
+    block->local_port[row] = traffic->localPort;
+    block->ip_protocol[row] = traffic->ipProtocol;
+    block->local_interface_luid[row] = traffic->localIfLuid;
+    block->real_profile_id[row] = traffic->realIfProfileId;
+#endif
+}
+
+static int
+TRAFFIC_DIFFERS(const TRAFFIC *a, const TRAFFIC *b)
+{
+    uint32_t version = (uint32_t)a->ipVersion;
+    if (version != (uint32_t)b->ipVersion || a->remotePort != b->remotePort) {
+        return 1;
+    }
+#if VERSION >= 1
+    if (a->localPort != b->localPort || a->ipProtocol != b->ipProtocol) {
+        return 1;
+    }
+#endif
+    if (version == FWP_IP_VERSION_V4) {
+        return a->localV4Address != b->localV4Address || a->remoteV4Address != b->remoteV4Address;
+    }
+    if (version == FWP_IP_VERSION_V6) {
+        return memcmp(a->localV6Address, b->localV6Address, 16) != 0 ||
+               memcmp(a->remoteV6Address, b->remoteV6Address, 16) != 0;
+    }
+    return 0;
+}
+
+static int
+IN_SUBNETS(const DETAILS *details, const struct wfpsa_subnets *subnets)
+{
+    const TRAFFIC *traffic;
+    struct wfpsa_bytes16 local, remote;
+    uint8_t family;
+    if (!details) {
+        return 0;
+    }
+    traffic = &details->traffic;
+    if ((uint32_t)traffic->ipVersion == FWP_IP_VERSION_V4) {
+        family = 4;
+        local = mapped_address(traffic->localV4Address);
+        remote = mapped_address(traffic->remoteV4Address);
+    } else if ((uint32_t)traffic->ipVersion == FWP_IP_VERSION_V6) {
+        family = 6;
+        memcpy(&local, traffic->localV6Address, 16);
+        memcpy(&remote, traffic->remoteV6Address, 16);
+    } else {
+        return subnets->local.family == 0 && subnets->remote.family == 0;
+    }
+    return in_subnet(&subnets->local, family, &local) && in_subnet(&subnets->remote, family, &remote);
+}
+
+static void
+WIPE_DETAILS(const DETAILS *details)
+{
+    if (details) {
+        wipe_sas(details->saBundle.saList, details->saBundle.numSAs);
+        wipe_key_module_state(details->saBundle.keyModuleState);
+    }
+}
+
+static int
+DECODE_SA(struct wfpsa_builder *builder, struct wfpsa_strings *strings, struct sa_block *sa, unsigned row,
+          const DETAILS *details, unsigned *presence)
+{
+    const IPSEC_SA_AUTH_INFORMATION0 *auth = NULL;
+    const IPSEC_SA_CIPHER_INFORMATION0 *cipher = NULL;
+    const IPSEC_SA0 *list = details->saBundle.saList;
+    uint32_t count = details->saBundle.numSAs;
+
+    sa->spi[row] = 0;
+    sa->ah_spi[row] = 0;
+    sa->transform[row] = WFPSA_ENUM_ABSENT;
+    sa->ah_auth_type[row] = WFPSA_ENUM_ABSENT;
+    sa->ah_auth_config[row] = WFPSA_ENUM_ABSENT;
+    sa->sa_count[row] = narrow_enum(count);
+    if (list && count >= 1) {
+        *presence |= WFPSA_PRESENT_FIRST_IN;
+        sa->spi[row] = list[0].spi;
+        sa->transform[row] = narrow_enum((uint32_t)list[0].saTransformType);
+        sa_algorithms(&list[0], &auth, &cipher);
+        if (count >= 2) {
+            const IPSEC_SA_AUTH_INFORMATION0 *ah = NULL;
+            const IPSEC_SA_CIPHER_INFORMATION0 *unused = NULL;
+            *presence |= WFPSA_PRESENT_SECOND_IN;
+            sa->ah_spi[row] = list[1].spi;
+            sa_algorithms(&list[1], &ah, &unused);
+            if (ah) {
+                sa->ah_auth_type[row] = narrow_enum((uint32_t)ah->authTransform.authTransformId.authType);
+                sa->ah_auth_config[row] = narrow_enum(ah->authTransform.authTransformId.authConfig);
+            }
+        }
+    }
+    sa->auth_type[row] =
+        auth ? narrow_enum((uint32_t)auth->authTransform.authTransformId.authType) : WFPSA_ENUM_ABSENT;
+    sa->auth_config[row] = auth ? narrow_enum(auth->authTransform.authTransformId.authConfig) : WFPSA_ENUM_ABSENT;
+    sa->cipher_type[row] =
+        cipher ? narrow_enum((uint32_t)cipher->cipherTransform.cipherTransformId.cipherType) : WFPSA_ENUM_ABSENT;
+    sa->cipher_config[row] =
+        cipher ? narrow_enum(cipher->cipherTransform.cipherTransformId.cipherConfig) : WFPSA_ENUM_ABSENT;
+
+    sa->bundle_flags[row] = details->saBundle.flags;
+    sa->lifetime_seconds[row] = details->saBundle.lifetime.lifetimeSeconds;
+    sa->lifetime_kilobytes[row] = details->saBundle.lifetime.lifetimeKilobytes;
+    sa->lifetime_packets[row] = details->saBundle.lifetime.lifetimePackets;
+    sa->idle_timeout_seconds[row] = details->saBundle.idleTimeoutSeconds;
+    sa->nd_allow_clear_timeout_seconds[row] = details->saBundle.ndAllowClearTimeoutSeconds;
+    sa->nap_context[row] = details->saBundle.napContext;
+    sa->qm_sa_id[row] = details->saBundle.qmSaId;
+    sa->mm_sa_id[row] = details->saBundle.mmSaId;
+    sa->pfs_group[row] = narrow_enum((uint32_t)details->saBundle.pfsGroup);
+    sa->filter_id[row] = details->traffic.ipsecFilterId; /* one union with tunnelPolicyId */
+    sa->transport_filter_id[row] = details->transportFilter ? details->transportFilter->filterId : 0;
+
+    sa->udp_local_port[row] = 0;
+    sa->udp_remote_port[row] = 0;
+    if ((uint32_t)details->ipVersion == FWP_IP_VERSION_V4 && details->udpEncapsulation) {
+        sa->udp_local_port[row] = details->udpEncapsulation->localUdpEncapPort;
+        sa->udp_remote_port[row] = details->udpEncapsulation->remoteUdpEncapPort;
+    }
+    sa->peer_private_address[row] =
+        (uint32_t)details->saBundle.ipVersion == FWP_IP_VERSION_V4 ? details->saBundle.peerV4PrivateAddress : 0;
+    if (details->saBundle.keyModuleState) {
+        memcpy(&sa->key_module[row], &details->saBundle.keyModuleState->keyModuleKey, 16);
+    } else {
+        memset(&sa->key_module[row], 0, 16);
+    }
+#if VERSION >= 1
+    sa->qm_filter_id[row] = details->saBundle.qmFilterId;
+    memcpy(&sa->lookup_context[row], &details->saBundle.saLookupContext, 16);
+    sa->virtual_tunnel_id[row] = details->virtualIfTunnelInfo.virtualIfTunnelId;
+    sa->traffic_selector_id[row] = details->virtualIfTunnelInfo.trafficSelectorId;
+#endif
+
+    sa->main_mode_target[row] = 0;
+    sa->extended_mode_target[row] = 0;
+    if (details->saBundle.ipsecId) {
+        const IPSEC_ID0 *id = details->saBundle.ipsecId;
+        if (!intern(builder, strings, id->mmTargetName, &sa->main_mode_target[row]) ||
+            !intern(builder, strings, id->emTargetName, &sa->extended_mode_target[row])) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static int
+DECODE_CONTEXT(struct wfpsa_columns *columns, unsigned row, const CONTEXT *context)
+{
+    struct wfpsa_builder *builder = columns->builder;
+    struct block *block = &builder->block;
+    const DETAILS *in = context->inboundSa, *out = context->outboundSa;
+    unsigned in_bits = 0, out_bits = 0;
+
+    block->context_id[row] = context->saContextId;
+    block->has_inbound[row] = in != NULL;
+    block->has_outbound[row] = out != NULL;
+    block->presence[row] = (uint8_t)((in ? WFPSA_PRESENT_INBOUND : 0) | (out ? WFPSA_PRESENT_OUTBOUND : 0));
+    block->traffic_differs[row] = in && out && TRAFFIC_DIFFERS(&in->traffic, &out->traffic);
+    if (in || out) {
+        DECODE_TRAFFIC(block, row, out ? &out->traffic : &in->traffic);
+    } else {
+        clear_traffic(block, row);
+    }
+    if (!in) {
+        clear_sa(&block->in, row);
+    } else if (!DECODE_SA(builder, &columns->strings, &block->in, row, in, &in_bits)) {
+        return 0;
+    }
+    if (!out) {
+        clear_sa(&block->out, row);
+    } else if (!DECODE_SA(builder, &columns->strings, &block->out, row, out, &out_bits)) {
+        return 0;
+    }
+    block->presence[row] |= (uint8_t)(in_bits | out_bits << 1);
+    return 1;
+}
+
+int
+APPEND(struct wfpsa_columns *columns, CONTEXT *const *page, uint32_t count, const struct wfpsa_subnets *subnets)
+{
+    unsigned row = 0;
+    uint32_t i = 0;
+    int status = reserve(columns, count);
+    for (; status == WFPSA_OK && i < count; i++) {
+        const CONTEXT *context = page[i];
+        if (!context) { /* never seen from the OS; there is nothing to show */
+            continue;
+        }
+        if (!subnets || IN_SUBNETS(context->outboundSa, subnets) || IN_SUBNETS(context->inboundSa, subnets)) {
+            if (!DECODE_CONTEXT(columns, row, context)) {
+                status = WFPSA_NO_MEMORY;
+                break; /* this context is wiped below */
+            }
+            if (++row == BLOCK_ROWS) {
+                flush(columns, row);
+                row = 0;
+            }
+        }
+        WIPE_DETAILS(context->inboundSa);
+        WIPE_DETAILS(context->outboundSa);
+    }
+    flush(columns, row);
+    for (; i < count; i++) {
+        if (page[i]) {
+            WIPE_DETAILS(page[i]->inboundSa);
+            WIPE_DETAILS(page[i]->outboundSa);
+        }
+    }
+    return status;
+}
+
+#undef CONTEXT
+#undef DETAILS
+#undef TRAFFIC
+#undef VERSION
+#undef DECODE_TRAFFIC
+#undef TRAFFIC_DIFFERS
+#undef IN_SUBNETS
+#undef WIPE_DETAILS
+#undef DECODE_SA
+#undef DECODE_CONTEXT
+#undef APPEND

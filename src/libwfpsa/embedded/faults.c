@@ -1,0 +1,124 @@
+/* The gate of every call: bad handles, rights, planned faults, latency; and the counters of what is alive. */
+#include "internal.h"
+
+#include <string.h>
+
+volatile int64_t live_engines, live_enum_handles;
+
+static const char *const function_names[FUNCTION_COUNT] = {
+#define NAME(member, function) #function,
+    WFPSA_BACKEND_FUNCTIONS(NAME)
+#undef NAME
+};
+
+DWORD
+fault_take(struct wfpsa_store *store, enum function function)
+{
+    struct fault *fault = &store->faults[function];
+    return fault->calls_left > 0 && --fault->calls_left == 0 ? fault->code : ERROR_SUCCESS;
+}
+
+DWORD
+call_enter(HANDLE engineHandle, enum function function, UINT32 rights, struct session **session)
+{
+    struct session *caller = engineHandle;
+    if (!caller) {
+        return (DWORD)FWP_E_NULL_POINTER;
+    }
+    if (caller->magic != SESSION_MAGIC) {
+        return ERROR_INVALID_HANDLE;
+    }
+    struct wfpsa_store *store = caller->store;
+    wfpsa_mutex_lock(&store->lock);
+    caller->calls++;
+    DWORD code = fault_take(store, function);
+    UINT64 latency = store->call_latency_ns;
+    if (latency) {
+        wfpsa_mutex_unlock(&store->lock);
+        wfpsa_sleep_ns(latency);
+        wfpsa_mutex_lock(&store->lock);
+    }
+    if (code == ERROR_SUCCESS && (caller->rights & rights) != rights) {
+        code = ERROR_ACCESS_DENIED;
+    }
+    if (code != ERROR_SUCCESS) {
+        return call_leave(caller, code);
+    }
+    store_settle(store);
+    *session = caller;
+    return ERROR_SUCCESS;
+}
+
+DWORD
+call_leave(struct session *session, DWORD code)
+{
+    session->calls--;
+    wfpsa_condition_broadcast(&session->store->idle);
+    wfpsa_mutex_unlock(&session->store->lock);
+    return code;
+}
+
+int
+wfpsa_store_fail(struct wfpsa_store *store, const char *function, uint64_t nth, uint32_t code)
+{
+    for (UINT32 i = 0; i < FUNCTION_COUNT; i++) {
+        if (strcmp(function_names[i], function) == 0) {
+            wfpsa_mutex_lock(&store->lock);
+            store->faults[i].calls_left = nth;
+            store->faults[i].code = code;
+            wfpsa_mutex_unlock(&store->lock);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+void
+wfpsa_store_latency(struct wfpsa_store *store, uint64_t per_call_ns, uint64_t per_entry_ns)
+{
+    wfpsa_mutex_lock(&store->lock);
+    store->call_latency_ns = per_call_ns;
+    store->entry_latency_ns = per_entry_ns;
+    wfpsa_mutex_unlock(&store->lock);
+}
+
+void
+wfpsa_store_rights(struct wfpsa_store *store, enum wfpsa_rights rights)
+{
+    /* The generic rights of the default access list: reference, section 3.5. */
+    const UINT32 open = FWPM_ACTRL_OPEN | FWPM_ACTRL_CLASSIFY;
+    const UINT32 read = open | FWPM_ACTRL_BEGIN_READ_TXN | FWPM_ACTRL_READ | FWPM_ACTRL_READ_STATS;
+    const UINT32 execute = FWPM_ACTRL_ENUM | FWPM_ACTRL_SUBSCRIBE;
+    const UINT32 write = DELETE | FWPM_ACTRL_ADD | FWPM_ACTRL_ADD_LINK | FWPM_ACTRL_BEGIN_WRITE_TXN | FWPM_ACTRL_WRITE;
+    UINT32 granted = open;
+    switch (rights) {
+    case WFPSA_RIGHTS_ADMINISTRATOR:
+    case WFPSA_RIGHTS_NETWORK_OPERATOR:
+        granted = read | execute | write;
+        break;
+    case WFPSA_RIGHTS_READ_ONLY:
+        granted = read | execute;
+        break;
+    case WFPSA_RIGHTS_EVERYONE:
+        break;
+    }
+    wfpsa_mutex_lock(&store->lock);
+    store->rights = granted;
+    wfpsa_mutex_unlock(&store->lock);
+}
+
+void
+wfpsa_embedded_live(struct wfpsa_live *live)
+{
+    live->stores = wfpsa_atomic_load(&live_stores);
+    live->engines = wfpsa_atomic_load(&live_engines);
+    live->enum_handles = wfpsa_atomic_load(&live_enum_handles);
+    live->pages = wfpsa_atomic_load(&live_pages);
+    live->allocations = wfpsa_memory_live();
+}
+
+void
+wfpsa_embedded_fail_allocation(uint64_t nth)
+{
+    wfpsa_memory_fail(nth);
+}

@@ -1,0 +1,243 @@
+/* What C11 that MSVC compiles does not offer portably: locks, conditions, atomics, clock, sleep, checked multiply.
+ *
+ * The only file beside wfp.h that asks which platform it is on. Windows' own primitives serve MSVC and mingw alike.
+ */
+#ifndef WFPSA_PLATFORM_H
+#define WFPSA_PLATFORM_H
+
+#ifdef _WIN32
+#include "wfpsa/wfp.h"
+#else
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+#include <errno.h>
+#include <pthread.h>
+#include <time.h>
+#include <unistd.h>
+#endif
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef _WIN32
+
+typedef SRWLOCK wfpsa_mutex;
+typedef CONDITION_VARIABLE wfpsa_condition;
+#define WFPSA_MUTEX_INITIALIZER SRWLOCK_INIT
+
+static inline int
+wfpsa_mutex_init(wfpsa_mutex *mutex)
+{
+    InitializeSRWLock(mutex);
+    return 0;
+}
+
+static inline void
+wfpsa_mutex_destroy(wfpsa_mutex *mutex)
+{
+    (void)mutex;
+}
+
+static inline void
+wfpsa_mutex_lock(wfpsa_mutex *mutex)
+{
+    AcquireSRWLockExclusive(mutex);
+}
+
+static inline void
+wfpsa_mutex_unlock(wfpsa_mutex *mutex)
+{
+    ReleaseSRWLockExclusive(mutex);
+}
+
+static inline int
+wfpsa_condition_init(wfpsa_condition *condition)
+{
+    InitializeConditionVariable(condition);
+    return 0;
+}
+
+static inline void
+wfpsa_condition_destroy(wfpsa_condition *condition)
+{
+    (void)condition;
+}
+
+static inline void
+wfpsa_condition_wait(wfpsa_condition *condition, wfpsa_mutex *mutex)
+{
+    SleepConditionVariableSRW(condition, mutex, INFINITE, 0);
+}
+
+static inline void
+wfpsa_condition_broadcast(wfpsa_condition *condition)
+{
+    WakeAllConditionVariable(condition);
+}
+
+/* Returns the new value. */
+static inline int64_t
+wfpsa_atomic_add(volatile int64_t *value, int64_t by)
+{
+    return InterlockedExchangeAdd64((volatile LONG64 *)value, by) + by;
+}
+
+static inline int64_t
+wfpsa_atomic_load(volatile int64_t *value)
+{
+    return InterlockedExchangeAdd64((volatile LONG64 *)value, 0);
+}
+
+static inline uint64_t
+wfpsa_monotonic_ns(void)
+{
+    LARGE_INTEGER count, frequency;
+    QueryPerformanceCounter(&count);
+    QueryPerformanceFrequency(&frequency);
+    uint64_t ticks = (uint64_t)count.QuadPart, per_second = (uint64_t)frequency.QuadPart;
+    return ticks / per_second * 1000000000u + ticks % per_second * 1000000000u / per_second;
+}
+
+/* Cheaper and coarser: steps of some 16 ms. */
+static inline uint64_t
+wfpsa_coarse_ms(void)
+{
+    return GetTickCount64();
+}
+
+/* Sleep() counts in milliseconds: shorter waits are spent yielding. */
+static inline void
+wfpsa_sleep_ns(uint64_t ns)
+{
+    uint64_t until = wfpsa_monotonic_ns() + ns;
+    if (ns >= 2000000u) {
+        Sleep((DWORD)(ns / 1000000u - 1));
+    }
+    while (wfpsa_monotonic_ns() < until) {
+        SwitchToThread();
+    }
+}
+
+static inline uint64_t
+wfpsa_process_id(void)
+{
+    return GetCurrentProcessId();
+}
+
+#else
+
+typedef pthread_mutex_t wfpsa_mutex;
+typedef pthread_cond_t wfpsa_condition;
+#define WFPSA_MUTEX_INITIALIZER PTHREAD_MUTEX_INITIALIZER
+
+static inline int
+wfpsa_mutex_init(wfpsa_mutex *mutex)
+{
+    return pthread_mutex_init(mutex, NULL);
+}
+
+static inline void
+wfpsa_mutex_destroy(wfpsa_mutex *mutex)
+{
+    pthread_mutex_destroy(mutex);
+}
+
+static inline void
+wfpsa_mutex_lock(wfpsa_mutex *mutex)
+{
+    pthread_mutex_lock(mutex);
+}
+
+static inline void
+wfpsa_mutex_unlock(wfpsa_mutex *mutex)
+{
+    pthread_mutex_unlock(mutex);
+}
+
+static inline int
+wfpsa_condition_init(wfpsa_condition *condition)
+{
+    return pthread_cond_init(condition, NULL);
+}
+
+static inline void
+wfpsa_condition_destroy(wfpsa_condition *condition)
+{
+    pthread_cond_destroy(condition);
+}
+
+static inline void
+wfpsa_condition_wait(wfpsa_condition *condition, wfpsa_mutex *mutex)
+{
+    pthread_cond_wait(condition, mutex);
+}
+
+static inline void
+wfpsa_condition_broadcast(wfpsa_condition *condition)
+{
+    pthread_cond_broadcast(condition);
+}
+
+/* Returns the new value. */
+static inline int64_t
+wfpsa_atomic_add(volatile int64_t *value, int64_t by)
+{
+    return __atomic_add_fetch(value, by, __ATOMIC_SEQ_CST);
+}
+
+static inline int64_t
+wfpsa_atomic_load(volatile int64_t *value)
+{
+    return __atomic_load_n(value, __ATOMIC_SEQ_CST);
+}
+
+static inline uint64_t
+wfpsa_monotonic_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Cheaper where the system has such a clock, and coarser: steps of some 4 ms. */
+static inline uint64_t
+wfpsa_coarse_ms(void)
+{
+    struct timespec now;
+#ifdef CLOCK_MONOTONIC_COARSE
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+#else
+    clock_gettime(CLOCK_MONOTONIC, &now);
+#endif
+    return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
+}
+
+static inline void
+wfpsa_sleep_ns(uint64_t ns)
+{
+    struct timespec left = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+    while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+    }
+}
+
+static inline uint64_t
+wfpsa_process_id(void)
+{
+    return (uint64_t)getpid();
+}
+
+#endif
+
+/* 1 and *product, or 0 where count * size does not fit. */
+static inline int
+wfpsa_multiply(uint64_t count, uint64_t size, size_t *product)
+{
+    if (size != 0 && count > SIZE_MAX / size) {
+        return 0;
+    }
+    *product = (size_t)(count * size);
+    return 1;
+}
+
+#endif

@@ -1,0 +1,102 @@
+/* Gathering and comparing rows of frozen batches. */
+#include "wfpsa/query.h"
+
+#include <string.h>
+
+#define GATHER(type)                                                                                                  \
+    for (uint64_t i = 0; i < count; i++) {                                                                            \
+        ((type *)to)[i] = ((const type *)from)[(int64_t)start + step * (int64_t)(rows ? rows[i] : i)];                \
+    }
+
+struct bytes16 {
+    uint8_t bytes[16];
+};
+
+static void
+gather(void *to, const void *from, unsigned width, uint64_t start, int64_t step, const uint64_t *rows, uint64_t count)
+{
+    if (step == 1 && !rows) {
+        memcpy(to, (const char *)from + start * width, (size_t)(count * width));
+        return;
+    }
+    switch (width) {
+    case 1:
+        GATHER(uint8_t)
+        break;
+    case 2:
+        GATHER(uint16_t)
+        break;
+    case 4:
+        GATHER(uint32_t)
+        break;
+    case 8:
+        GATHER(uint64_t)
+        break;
+    default:
+        GATHER(struct bytes16)
+        break;
+    }
+}
+
+struct wfpsa_columns *
+wfpsa_take(const struct wfpsa_columns *from, uint64_t start, int64_t step, const uint64_t *rows, uint64_t count)
+{
+    uint8_t wanted[WFPSA_COLUMN_COUNT];
+    for (uint32_t i = 0; i < WFPSA_COLUMN_COUNT; i++) {
+        wanted[i] = from->columns[i] != NULL;
+    }
+    struct wfpsa_columns *taken = wfpsa_columns_new_rows(from->version, wanted, count);
+    if (!taken) {
+        return NULL;
+    }
+    if (wfpsa_columns_set_strings(taken, from->strings.count, from->strings.offsets, from->strings.text) != WFPSA_OK) {
+        wfpsa_columns_release(taken);
+        return NULL;
+    }
+    for (uint32_t i = 0; i < WFPSA_COLUMN_COUNT; i++) {
+        if (wanted[i]) {
+            gather(taken->columns[i], from->columns[i], wfpsa_column_info(i)->width, start, step, rows, count);
+        }
+    }
+    gather(taken->presence, from->presence, 1, start, step, rows, count);
+    return taken;
+}
+
+static int
+same_text(const struct wfpsa_strings *a, uint32_t code_a, const struct wfpsa_strings *b, uint32_t code_b)
+{
+    if (code_a == 0 || code_b == 0) {
+        return code_a == code_b;
+    }
+    int32_t length = a->offsets[code_a + 1] - a->offsets[code_a];
+    return length == b->offsets[code_b + 1] - b->offsets[code_b] &&
+           memcmp(a->text + a->offsets[code_a], b->text + b->offsets[code_b], (size_t)length) == 0;
+}
+
+int
+wfpsa_rows_equal(const struct wfpsa_columns *a, uint64_t row_a, const struct wfpsa_columns *b, uint64_t row_b,
+                 const uint8_t *wanted)
+{
+    for (uint32_t i = 0; i < WFPSA_COLUMN_COUNT; i++) {
+        const struct wfpsa_column_info *info = wfpsa_column_info(i);
+        if (!a->columns[i] || !b->columns[i] || (wanted && !wanted[i])) {
+            continue;
+        }
+        const char *cell_a = (const char *)a->columns[i] + row_a * info->width;
+        const char *cell_b = (const char *)b->columns[i] + row_b * info->width;
+        if (wfpsa_is_absent(a, info, i, row_a) != wfpsa_is_absent(b, info, i, row_b)) {
+            return 0;
+        }
+        if (info->kind == WFPSA_TEXT) {
+            uint32_t code_a, code_b;
+            memcpy(&code_a, cell_a, sizeof code_a);
+            memcpy(&code_b, cell_b, sizeof code_b);
+            if (!same_text(&a->strings, code_a, &b->strings, code_b)) {
+                return 0;
+            }
+        } else if (memcmp(cell_a, cell_b, info->width) != 0) {
+            return 0;
+        }
+    }
+    return 1;
+}

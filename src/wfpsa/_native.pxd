@@ -1,0 +1,80 @@
+# The layouts of the extension's classes; what they promise the compiler stands with their bodies.
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from wfpsa cimport libwfpsa
+
+cdef class Store:
+    cdef libwfpsa.wfpsa_store *store
+    cdef readonly bint created
+
+cdef class Session:
+    cdef libwfpsa.wfpsa_session *session
+    cdef Store store
+    cdef readonly str backend
+
+    cdef libwfpsa.wfpsa_session *opened(self) except NULL
+
+cdef class Enumeration:
+    cdef libwfpsa.wfpsa_enumeration *enumeration
+    cdef Session session
+    cdef uint32_t version
+    cdef bint more
+    cdef bint filtered
+
+# A view of rows start, start + step, ... of shared columns.
+cdef class SaBatch:
+    cdef libwfpsa.wfpsa_columns *data
+    cdef uint64_t start
+    cdef int64_t step
+    cdef Py_ssize_t length
+    cdef readonly str backend
+    cdef object pushed
+
+cdef class SaBatchIterator:
+    cdef SaBatch batch
+    cdef Py_ssize_t next
+
+# Never refers to anything that refers to it: 32 bytes, unknown to the garbage collector.
+cdef class SaContext:
+    cdef SaBatch batch
+    cdef uint64_t row
+
+cdef class SaDetails:
+    cdef SaBatch batch
+    cdef uint64_t row
+    cdef bint outbound
+
+# Cells of a batch's column, or of an array of an expiry.
+cdef class Column:
+    cdef object owner
+    cdef libwfpsa.wfpsa_columns *data
+    cdef uint32_t column
+    cdef const uint8_t *cells
+    cdef uint64_t start
+    cdef int64_t step
+    cdef Py_ssize_t length
+    cdef int kind
+    cdef uint32_t width
+    cdef list members
+    cdef readonly str name
+    cdef Py_ssize_t shape[2]
+    cdef Py_ssize_t strides[2]
+
+    cdef object value(self, Py_ssize_t index)
+
+cdef class ExpiryItems:
+    cdef uint64_t *ids
+    cdef uint32_t *codes
+    cdef uint8_t *outcomes
+    cdef uint64_t count
+    cdef uint64_t done
+
+    cdef int from_buffer(self, Py_buffer *view) except -1
+    cdef int from_numbers(self, list numbers) except -1
+    cdef int allocate(self, uint64_t count) except -1
+
+# A batch as an Arrow stream of a chosen shape.
+cdef class ArrowView:
+    cdef SaBatch batch
+    cdef unsigned int options

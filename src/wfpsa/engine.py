@@ -1,0 +1,341 @@
+"""Engines: which one a target names, and what can be asked of it."""
+
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex
+
+from wfpsa import _native
+from wfpsa.enums import Outcome
+from wfpsa.errors import EngineUnavailable, ExpiryInterrupted
+from wfpsa.report import ExpiryReport
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+    from types import TracebackType
+
+    from typing_extensions import Buffer
+
+    Subnet = str | IPv4Network | IPv6Network | IPv4Address | IPv6Address
+    Targets = _native.SaBatch | _native.Column[int] | Buffer | Iterable[SupportsIndex | _native.SaContext]
+
+__all__ = ["Engine", "open_engine"]
+
+DEFAULT_PAGE_SIZE = 1024
+"""Contexts a call: large enough to make the call's own cost small, small enough for a page to stay in a cache."""
+
+_SubnetParts = tuple[int, bytes, int]
+
+
+def open_engine(target: str | None = None, *, lock_timeout: float | None = None) -> "Engine":
+    """Opens an engine; close it, or use it as a context manager.
+
+    `target` is ``"windows:"``, the Windows Filtering Platform of this machine, or ``"embedded:"``, an engine in memory
+    that begins empty: ``"embedded:?contexts=100000&seed=7"`` fills it. ``"embedded:NAME"`` is shared by the process
+    under that name; options shape it when it is made, and whoever joins it later finds it as it is. Without a target the
+    environment variable WFPSA_ENGINE names it, and without that it is ``"windows:"`` on Windows.
+
+    Options of the embedded engine: `contexts`, `seed` and `odd` (0 or 1: with what no sane engine returns) for its
+    population, `latency_us` a call and `entry_latency_us` an enumerated entry, `clock` (``real`` or ``manual``) and
+    `rights` (``administrator``, ``network_operator``, ``read_only`` or ``everyone``).
+
+    `lock_timeout` is how long, in seconds, a call may wait for the engine's transaction lock: None for the engine's
+    default of 15 s, `math.inf` for ever.
+
+    Raises ValueError for a malformed target, EngineUnavailable where there is no such engine or its service does not
+    run, AccessDenied where this user may not open it.
+    """
+    wait_ms = _lock_wait_ms(lock_timeout)
+    if target is None:
+        target = os.environ.get("WFPSA_ENGINE") or None
+    if target is None:
+        if sys.platform != "win32":
+            raise EngineUnavailable(
+                None,
+                None,
+                "the Windows Filtering Platform exists on Windows only; "
+                'name an engine, as in open_engine("embedded:?contexts=1000"), or set WFPSA_ENGINE',
+            )
+        target = "windows:"
+    if not isinstance(target, str):
+        raise TypeError(f"target must be a str, not {type(target).__name__}")
+    scheme, name, options = _parse_target(target)
+    if scheme == "windows":
+        return Engine(_native.Session("windows", wait_ms), target)
+    store = _native.Store(name or None)
+    if store.created:
+        _shape(store, options)
+    return Engine(_native.Session("embedded", wait_ms, store), target)
+
+
+def _lock_wait_ms(lock_timeout: float | None) -> int:
+    """The OS's txnWaitTimeoutInMSec for a timeout in seconds."""
+    if lock_timeout is None:
+        return 0
+    if isinstance(lock_timeout, bool) or not isinstance(lock_timeout, int | float):
+        raise TypeError(f"lock_timeout must be a number of seconds or None, not {type(lock_timeout).__name__}")
+    if lock_timeout == math.inf:
+        return 0xFFFFFFFF
+    if not lock_timeout > 0:
+        raise ValueError(f"lock_timeout must be above 0 seconds (None for the engine's default), not {lock_timeout}")
+    milliseconds = math.ceil(lock_timeout * 1000)
+    if milliseconds >= 0xFFFFFFFF:
+        raise ValueError(f"lock_timeout must be below {0xFFFFFFFF // 1000} seconds or math.inf, not {lock_timeout}")
+    return milliseconds
+
+
+def _parse_target(target: str) -> tuple[str, str, dict[str, Any]]:
+    """Scheme, store name and options of a target."""
+    scheme, colon, rest = target.partition(":")
+    if not colon or scheme not in ("windows", "embedded"):
+        raise ValueError(f'target must begin with "windows:" or "embedded:", not {target!r}')
+    if scheme == "windows":
+        if rest:
+            raise ValueError(f'the target "windows:" takes nothing after the colon, not {rest!r}')
+        return scheme, "", {}
+    name, _, query = rest.partition("?")
+    if name and not (name.isascii() and name.replace("-", "").replace("_", "").isalnum() and len(name) <= 63):
+        raise ValueError(f"the name of an embedded engine is 1 to 63 letters, digits, - and _, not {name!r}")
+    options = {}
+    for part in query.split("&") if query else ():
+        key, equals, text = part.partition("=")
+        if key not in _OPTIONS:
+            raise ValueError(f"unknown option {key!r} in target {target!r}; known: {', '.join(_OPTIONS)}")
+        if key in options:
+            raise ValueError(f"option {key!r} occurs twice in target {target!r}")
+        kind, accepted = _OPTIONS[key]
+        try:
+            if not equals:
+                raise ValueError
+            options[key] = kind(text)
+        except ValueError:
+            raise ValueError(f"option {key!r} in target {target!r} must be {accepted}, not {text!r}") from None
+    return scheme, name, options
+
+
+def _whole(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) >= 1 << 64:
+        raise ValueError
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if (number := _whole(text)) >= 1 << 30:
+        raise ValueError
+    return number
+
+
+def _microseconds(text: str) -> int:
+    if not 0 <= (value := float(text)) <= 60e6:
+        raise ValueError
+    return round(value * 1000)
+
+
+def _flag(text: str) -> bool:
+    return bool(("0", "1").index(text))
+
+
+def _manual(text: str) -> bool:
+    return bool(("real", "manual").index(text))
+
+
+def _rights(text: str) -> str:
+    return _native.RIGHTS[_native.RIGHTS.index(text)]
+
+
+_OPTIONS: dict[str, tuple[Any, str]] = {
+    "contexts": (_count, "a number of contexts"),
+    "seed": (_whole, "a number"),
+    "odd": (_flag, "0 or 1"),
+    "latency_us": (_microseconds, "microseconds from 0 to 60000000"),
+    "entry_latency_us": (_microseconds, "microseconds from 0 to 60000000"),
+    "clock": (_manual, '"real" or "manual"'),
+    "rights": (_rights, f"one of {', '.join(_native.RIGHTS)}"),
+}
+
+
+def _shape(store: _native.Store, options: dict[str, Any]) -> None:
+    """Makes a new store what the options say."""
+    if options.get("clock"):
+        store.clock(True)
+    store.rights(options.get("rights", "administrator"))
+    store.latency(options.get("latency_us", 0), options.get("entry_latency_us", 0))
+    if options.get("contexts"):
+        store.seed(options["contexts"], options.get("seed", 0), options.get("odd", False))
+
+
+def _subnet(value: "Subnet | None", argument: str) -> _SubnetParts | None:
+    """(4 or 6, 16 bytes as in an address column, prefix length) of a subnet or host; None for None."""
+    if value is None:
+        return None
+    import ipaddress
+
+    try:
+        network = ipaddress.ip_network(value)
+    except (ValueError, TypeError) as error:
+        accepted = "a subnet or address such as '10.2.0.0/16' or '2001:db8::1'"
+        raise ValueError(f"{argument} must be {accepted}, not {value!r}: {error}") from None
+    if isinstance(network, ipaddress.IPv4Network):
+        return 4, b"\0" * 10 + b"\xff\xff" + network.network_address.packed, network.prefixlen
+    if getattr(network.network_address, "scope_id", None):
+        raise ValueError(f"{argument} must not have a scope, as {value!r} has")
+    return 6, network.network_address.packed, network.prefixlen
+
+
+def _subnets(local: "Subnet | None", remote: "Subnet | None") -> tuple[_SubnetParts | None, _SubnetParts | None]:
+    parts = _subnet(local, "local"), _subnet(remote, "remote")
+    if parts[0] and parts[1] and parts[0][0] != parts[1][0]:
+        raise ValueError(f"local and remote must be of one address family, not {local!r} and {remote!r}")
+    return parts
+
+
+def _integer(value: SupportsIndex, argument: str, least: int, most: int, meaning: str) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{argument} must be an int, not {type(value).__name__}")
+    number = value.__index__()
+    if not least <= number <= most:
+        raise ValueError(f"{argument} must be {meaning}, not {number}")
+    return number
+
+
+def _context_id(value: SupportsIndex) -> int:
+    return _integer(value, "context_id", 0, 2**64 - 1, "0 to 2**64 - 1")
+
+
+def _version(value: SupportsIndex) -> int:
+    return _integer(value, "version", 0, 1, "0 (IPSEC_SA_CONTEXT0) or 1 (IPSEC_SA_CONTEXT1)")
+
+
+def _page_size(value: SupportsIndex | None) -> int:
+    if value is None:
+        return DEFAULT_PAGE_SIZE
+    return _integer(value, "page_size", 1, 2**32 - 1, "1 to 2**32 - 1")
+
+
+class Engine:
+    """An open engine: one session of it, which threads may share; calls are served one at a time.
+
+    A context manager. After `close()` every call raises EngineClosed, as it does in a forked child of the process that
+    opened it. Errors of the OS are WfpErrors that name the function and the code.
+    """
+
+    def __init__(self, session: _native.Session, target: str) -> None:
+        self._session = session
+        self.target = target
+        """What the engine was opened with."""
+
+    @property
+    def backend(self) -> str:
+        """Who answers: "windows", the OS, or "embedded", the engine in memory."""
+        return self._session.backend
+
+    def snapshot(
+        self,
+        *,
+        local: "Subnet | None" = None,
+        remote: "Subnet | None" = None,
+        version: int = 1,
+        page_size: int | None = None,
+    ) -> _native.SaBatch:
+        """All contexts as one batch.
+
+        `local` and `remote` keep the contexts of which one SA has both addresses in those subnets (text or objects of
+        `ipaddress`; both of one family). The engine applies them; where it refuses to, the same filter runs here, and
+        `batch.pushed_down` says which. `version=0` reads IPSEC_SA_CONTEXT0 structures, which lack some columns;
+        `page_size` is the number of contexts a call, 1024 by default.
+
+        Raises ValueError or TypeError for bad arguments, AccessDenied, EngineTimeout, SessionAborted, EngineClosed,
+        MemoryError. Never returns part of a listing.
+        """
+        parts = _subnets(local, remote)
+        enumeration = self._session.enumerate(*parts, _version(version), _page_size(page_size))
+        try:
+            batch = enumeration.read(True)
+        except BaseException:
+            _close_quietly(enumeration)
+            raise
+        enumeration.close()
+        return batch
+
+    def pages(
+        self,
+        *,
+        local: "Subnet | None" = None,
+        remote: "Subnet | None" = None,
+        version: int = 1,
+        page_size: int | None = None,
+    ) -> Iterator[_native.SaBatch]:
+        """All contexts as batches of at most `page_size`, in memory that does not grow with their number.
+
+        The arguments are those of `snapshot`. The enumeration begins with the first batch asked for, and ends when the
+        iterator is exhausted, closed or dropped. An error in the middle is raised: what came before was not all.
+        """
+        parts = _subnets(local, remote)
+        return self._pages(parts, _version(version), _page_size(page_size))
+
+    def _pages(
+        self, parts: tuple[_SubnetParts | None, _SubnetParts | None], version: int, page_size: int
+    ) -> Iterator[_native.SaBatch]:
+        enumeration = self._session.enumerate(*parts, version, page_size)
+        try:
+            while (batch := enumeration.read(False)) is not None:
+                yield batch
+        except BaseException:
+            _close_quietly(enumeration)
+            raise
+        enumeration.close()
+
+    def get(self, context_id: SupportsIndex, *, version: int = 1) -> _native.SaContext:
+        """The context with that id; NotFound where the engine does not know it (any more)."""
+        return self._session.get(_context_id(context_id), _version(version))[0]
+
+    def expire(self, targets: "Targets") -> ExpiryReport:
+        """Expires contexts in mass: their outbound SAs go at once, their inbound SAs about a minute later.
+
+        `targets` is a batch, its `context_id` column, a one-dimensional buffer of native uint64 ids, or an iterable of
+        ints and SaContexts. All of it is checked before the first call. The report has an outcome for each target in
+        order; a failed call is an outcome, not an exception. When the session is lost the rest is NOT_ATTEMPTED.
+
+        Ctrl-C stops it and raises ExpiryInterrupted, whose `report` says how far it came; so does the `report` that is
+        put on whatever else a signal handler raises. Raises TypeError or ValueError for targets that are not context
+        ids, EngineClosed before the first call.
+        """
+        items = _native.ExpiryItems(targets)
+        report = ExpiryReport(items)
+        try:
+            self._session.expire(items)
+        except KeyboardInterrupt as interrupt:
+            done = len(report) - report.counts[Outcome.NOT_ATTEMPTED]
+            raise ExpiryInterrupted(f"the expiry was interrupted after {done} of {len(report)}", report) from interrupt
+        except BaseException as error:
+            error.report = report  # type: ignore[attr-defined]
+            raise
+        return report
+
+    def delete(self, context_id: SupportsIndex) -> None:
+        """Deletes the context with that id at once, both directions; NotFound where the engine does not know it."""
+        self._session.delete(_context_id(context_id))
+
+    def close(self) -> None:
+        """Waits for the call in flight and ends the session; again: does nothing."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: "TracebackType | None"
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.target!r}>"
+
+
+def _close_quietly(enumeration: _native.Enumeration) -> None:
+    """Destroys the handle on a path that already has an error to tell."""
+    try:
+        enumeration.close()
+    except OSError:
+        pass

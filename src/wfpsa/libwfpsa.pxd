@@ -1,0 +1,194 @@
+# The C library, declared once, in the order of its headers.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+
+cdef extern from "wfpsa/columns.h" nogil:
+    enum:
+        WFPSA_OK
+        WFPSA_CALL_FAILED
+        WFPSA_NO_MEMORY
+        WFPSA_CLOSED
+        WFPSA_FORKED
+
+    enum:
+        WFPSA_BOOL
+        WFPSA_U8
+        WFPSA_U16
+        WFPSA_U32
+        WFPSA_U64
+        WFPSA_ENUM
+        WFPSA_IPV4
+        WFPSA_ADDRESS
+        WFPSA_GUID
+        WFPSA_TEXT
+
+    enum:
+        WFPSA_NEVER
+        WFPSA_NO_SA
+        WFPSA_NO_ADDRESS
+        WFPSA_NO_DIRECTION
+        WFPSA_NO_FIRST
+        WFPSA_NO_SECOND
+        WFPSA_ZERO
+        WFPSA_CODE_255
+
+    enum:
+        WFPSA_BOTH_DIRECTIONS
+        WFPSA_INBOUND
+        WFPSA_OUTBOUND
+
+    enum:
+        WFPSA_COLUMN_context_id
+        WFPSA_COLUMN_spi_in
+        WFPSA_COLUMN_spi_out
+        WFPSA_COLUMN_COUNT
+
+    enum:
+        WFPSA_PRESENT_INBOUND
+        WFPSA_PRESENT_OUTBOUND
+
+    struct wfpsa_column_info:
+        const char *name
+        const char *attribute
+        int kind
+        int absence
+        int direction
+        uint8_t version
+        uint8_t width
+        uint8_t presence
+        const char *enumeration
+        const char *source
+        const char *note
+
+    struct wfpsa_strings:
+        uint32_t count
+        int32_t *offsets
+        char *text
+
+    struct wfpsa_columns:
+        uint64_t length
+        uint32_t version
+        void **columns
+        uint8_t *presence
+        wfpsa_strings strings
+
+    struct wfpsa_subnet:
+        uint8_t family
+        uint8_t prefix_length
+        uint8_t *address
+
+    struct wfpsa_subnets:
+        wfpsa_subnet local
+        wfpsa_subnet remote
+
+    struct IPSEC_SA_CONTEXT0_:
+        pass
+    struct IPSEC_SA_CONTEXT1_:
+        pass
+
+    const wfpsa_column_info *info_at "wfpsa_column_info"(uint32_t index)
+    wfpsa_columns *wfpsa_columns_new(uint32_t version)
+    wfpsa_columns *wfpsa_columns_new_rows(uint32_t version, const uint8_t *wanted, uint64_t rows)
+    int wfpsa_columns_append0(wfpsa_columns *columns, IPSEC_SA_CONTEXT0_ **page, uint32_t count,
+                              const wfpsa_subnets *subnets)
+    int wfpsa_columns_append1(wfpsa_columns *columns, IPSEC_SA_CONTEXT1_ **page, uint32_t count,
+                              const wfpsa_subnets *subnets)
+    int wfpsa_columns_freeze(wfpsa_columns *columns)
+    int wfpsa_columns_set_strings(wfpsa_columns *columns, uint32_t count, const int32_t *offsets, const char *text)
+    uint64_t wfpsa_columns_bytes(const wfpsa_columns *columns)
+    void wfpsa_columns_retain(wfpsa_columns *columns)
+    void wfpsa_columns_release(wfpsa_columns *columns)
+    bint wfpsa_is_absent(const wfpsa_columns *columns, const wfpsa_column_info *info, uint32_t column, uint64_t row)
+
+cdef extern from "wfpsa/query.h" nogil:
+    wfpsa_columns *wfpsa_take(const wfpsa_columns *source, uint64_t start, int64_t step, const uint64_t *rows,
+                              uint64_t count)
+    bint wfpsa_rows_equal(const wfpsa_columns *a, uint64_t row_a, const wfpsa_columns *b, uint64_t row_b,
+                          const uint8_t *wanted)
+
+cdef extern from "wfpsa/layout.h" nogil:
+    struct wfpsa_layout:
+        const char *type
+        const char *field
+        uint32_t offset
+        uint32_t size
+
+    const wfpsa_layout *wfpsa_layout_at(uint32_t index)
+
+cdef extern from "wfpsa/session.h" nogil:
+    struct wfpsa_backend
+    struct wfpsa_session
+    struct wfpsa_enumeration
+
+    struct wfpsa_failure:
+        uint32_t code
+        const char *function
+
+    enum:
+        WFPSA_NOT_ATTEMPTED
+
+    const wfpsa_backend *wfpsa_backend_at(uint32_t index)
+    const char *wfpsa_backend_name(const wfpsa_backend *backend)
+    const char *wfpsa_backend_function(const wfpsa_backend *backend, uint32_t index, uintptr_t *address)
+    int wfpsa_session_open(const wfpsa_backend *backend, const uint16_t *server_name, uint32_t lock_wait_ms,
+                           wfpsa_session **session, wfpsa_failure *failure)
+    int wfpsa_session_close(wfpsa_session *session, wfpsa_failure *failure)
+    void wfpsa_session_free(wfpsa_session *session)
+    int wfpsa_session_get(wfpsa_session *session, uint64_t id, wfpsa_columns *columns, wfpsa_failure *failure)
+    int wfpsa_session_delete(wfpsa_session *session, uint64_t id, wfpsa_failure *failure)
+    int wfpsa_enumeration_open(wfpsa_session *session, uint32_t version, uint32_t page_size,
+                               const wfpsa_subnets *subnets, wfpsa_enumeration **enumeration, wfpsa_failure *failure)
+    bint wfpsa_enumeration_pushed_down(const wfpsa_enumeration *enumeration)
+    int wfpsa_enumeration_next(wfpsa_enumeration *enumeration, wfpsa_columns *columns, int *more,
+                               wfpsa_failure *failure)
+    int wfpsa_enumeration_close(wfpsa_enumeration *enumeration, wfpsa_failure *failure)
+    void wfpsa_enumeration_free(wfpsa_enumeration *enumeration)
+    int wfpsa_session_drain(wfpsa_session *session, uint32_t version, uint32_t page_size, uint64_t *count,
+                            wfpsa_failure *failure)
+    int wfpsa_session_expire(wfpsa_session *session, const uint64_t *ids, uint64_t count, uint64_t slice_ms,
+                             uint64_t *done, uint8_t *outcomes, uint32_t *codes, int *lost)
+
+cdef extern from "wfpsa/arrow.h" nogil:
+    struct ArrowSchema:
+        void (*release)(ArrowSchema *)
+    struct ArrowArray:
+        void (*release)(ArrowArray *)
+    struct ArrowArrayStream:
+        void (*release)(ArrowArrayStream *)
+
+    enum:
+        WFPSA_ARROW_TEXT_ADDRESSES
+        WFPSA_ARROW_NAMED_ENUMS
+
+    int wfpsa_arrow_schema(const wfpsa_columns *columns, unsigned options, ArrowSchema *schema)
+    int wfpsa_arrow_stream(wfpsa_columns *columns, uint64_t start, uint64_t length, unsigned options,
+                           const char *const *const *names, ArrowArrayStream *stream)
+    void wfpsa_format_address(const uint8_t *address, char *text)
+
+cdef extern from "wfpsa/embedded.h" nogil:
+    struct wfpsa_store
+
+    enum:
+        WFPSA_STORE_NAME_MAX
+        WFPSA_KEY_MARK_BYTES
+    const char *WFPSA_KEY_MARK
+
+    struct wfpsa_live:
+        int64_t stores
+        int64_t engines
+        int64_t enum_handles
+        int64_t pages
+        int64_t allocations
+
+    wfpsa_store *wfpsa_store_open(const uint16_t *name, int *created)
+    void wfpsa_store_release(wfpsa_store *store)
+    const uint16_t *wfpsa_store_name(const wfpsa_store *store)
+    int wfpsa_store_seed(wfpsa_store *store, uint64_t count, uint64_t seed, int odd)
+    uint64_t wfpsa_store_count(wfpsa_store *store)
+    void wfpsa_store_clock(wfpsa_store *store, int manual)
+    void wfpsa_store_advance(wfpsa_store *store, uint64_t milliseconds)
+    void wfpsa_store_latency(wfpsa_store *store, uint64_t per_call_ns, uint64_t per_entry_ns)
+    void wfpsa_store_rights(wfpsa_store *store, int rights)
+    int wfpsa_store_fail(wfpsa_store *store, const char *function, uint64_t nth, uint32_t code)
+    void wfpsa_embedded_live(wfpsa_live *live)
+    void wfpsa_embedded_fail_allocation(uint64_t nth)
