@@ -161,25 +161,38 @@ struct wfpsa_builder {
 static uint32_t
 measure(const uint16_t *name, uint64_t *hash)
 {
-    uint64_t h = 0x9E3779B97F4A7C15u;
+    uint64_t h = 0x9E3779B97F4A7C15u, last = 0;
     uint32_t length = 0;
-    while (length < NAME_UNITS_MAX) {
-        uint64_t four = 0;
-        uint32_t taken = 0;
-        while (taken < 4 && length + taken < NAME_UNITS_MAX && name[length + taken]) {
-            four |= (uint64_t)name[length + taken] << 16 * taken;
-            taken++;
-        }
-        if (taken) {
-            h = (h ^ four) * 0xD6E8FEB86659FD93u;
-            h ^= h >> 32;
-        }
-        length += taken;
-        if (taken < 4) {
+    for (; length + 4 <= NAME_UNITS_MAX; length += 4) {
+        uint64_t a, b, c, d;
+        if ((a = name[length]) == 0) {
             break;
         }
+        if ((b = name[length + 1]) == 0) {
+            last = a;
+            length += 1;
+            break;
+        }
+        if ((c = name[length + 2]) == 0) {
+            last = a | b << 16;
+            length += 2;
+            break;
+        }
+        if ((d = name[length + 3]) == 0) {
+            last = a | b << 16 | c << 32;
+            length += 3;
+            break;
+        }
+        h = (h ^ (a | b << 16 | c << 32 | d << 48)) * 0xD6E8FEB86659FD93u;
+        h ^= h >> 32;
     }
-    *hash = h ^ length;
+    if (length + 4 > NAME_UNITS_MAX) { /* what fits of the last round of a name that is cut */
+        while (length < NAME_UNITS_MAX && name[length]) {
+            last = last << 16 | name[length++];
+        }
+    }
+    h = (h ^ last) * 0xD6E8FEB86659FD93u;
+    *hash = h ^ h >> 32 ^ length;
     return length;
 }
 

@@ -1,0 +1,1 @@
+"""What the extension is measured against: the same work done by other means."""

@@ -1,0 +1,80 @@
+"""What the benchmarks share: seeded engines, one way to measure, and a table of ratios at the end."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wfpsa import testing
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+SIZES = (1_000, 100_000, 1_000_000)
+BASELINE_SIZE = 10_000
+"""Slow baselines are run at this size and quoted per context."""
+
+_results: dict[str, dict[str, float]] = {}
+
+
+@pytest.fixture(scope="session")
+def population() -> Iterator[Callable[[int], testing.EmbeddedEngine]]:
+    """An embedded engine with that many contexts; the latest two stay."""
+    kept: dict[int, testing.EmbeddedEngine] = {}
+
+    def seeded(size: int) -> testing.EmbeddedEngine:
+        if size not in kept:
+            while len(kept) > 1:
+                kept.pop(next(iter(kept))).close()
+            kept[size] = testing.EmbeddedEngine()
+            kept[size].stop_clock()
+            kept[size].seed(size, 7)
+        return kept[size]
+
+    yield seeded
+    for control in kept.values():
+        control.close()
+
+
+@pytest.fixture
+def measure(benchmark: Any) -> Callable[..., Any]:
+    """Runs a function some rounds and files its median, in ns a context, under its group."""
+
+    def run(
+        group: str,
+        name: str,
+        contexts: int,
+        function: Callable[..., Any],
+        *,
+        setup: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]] | None = None,
+    ) -> Any:
+        benchmark.group = group
+        benchmark.name = name
+        rounds = 30 if contexts <= 1_000 else 10 if contexts <= 10_000 else 5
+        result = benchmark.pedantic(function, setup=setup, rounds=rounds, warmup_rounds=0 if setup else 1)
+        if benchmark.stats is not None:
+            ns = benchmark.stats.stats.median * 1e9 / contexts
+            benchmark.extra_info["ns_per_context"] = ns
+            _results.setdefault(group, {})[name] = ns
+        return result
+
+    return run
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line a measurement: medians in ns a context, and what each costs relative to wfpsa and to the drain."""
+    for group, results in _results.items():
+        terminalreporter.section(group)
+        ours = results.get("wfpsa")
+        drain = results.get("drain")
+        terminalreporter.write_line(f"{'':16}{'ns a context':>14}{': wfpsa':>12}{': drain':>12}")
+        for name, ns in sorted(results.items(), key=lambda item: item[1]):
+            to_ours = f"{ns / ours:.2f}" if ours else "-"
+            to_drain = f"{ns / drain:.2f}" if drain else "-"
+            terminalreporter.write_line(f"{name:16}{ns:14.1f}{to_ours:>12}{to_drain:>12}")
+    if _results:
+        terminalreporter.write_line("")
+        terminalreporter.write_line(
+            f"Medians, measured on the embedded engine; ctypes baselines at {BASELINE_SIZE} contexts."
+        )
