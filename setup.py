@@ -28,7 +28,9 @@ setup(
             ["src/wfpsa/_native.pyx", *sources],
             include_dirs=["include", "src"],
             depends=[
-                *glob("include/wfpsa/*.h"), *glob("src/libwfpsa/**/*.h", recursive=True), *glob("src/wfpsa/*.px[di]")
+                *glob("include/wfpsa/*.h"),
+                *glob("src/libwfpsa/**/*.h", recursive=True),
+                *glob("src/wfpsa/*.px[di]"),
             ],
             define_macros=macros,
             libraries=libraries,

@@ -10,6 +10,7 @@ from wfpsa import testing
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "source: reads the files of the checkout, absent beside an installed wheel")
     config.addinivalue_line("markers", "live: needs a real Windows Filtering Platform and an elevated user")
 
 

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-LAYOUT: dict[str, Any] = json.loads(
-    (Path(__file__).parent / "data" / "win64-layout.json").read_text(encoding="utf-8")
-)
+LAYOUT: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "win64-layout.json").read_text(encoding="utf-8"))
 
 _CONTEXT = [
     "context_id",

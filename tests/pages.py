@@ -514,8 +514,7 @@ NAMES = (
 
 ADDRESSES = st.builds(
     bytes.__add__,
-    st.sampled_from([bytes(4), b"\x01\x02\x00\x0a", b"\xff\xfe\xfd\xfc"])
-    | st.binary(min_size=4, max_size=4),
+    st.sampled_from([bytes(4), b"\x01\x02\x00\x0a", b"\xff\xfe\xfd\xfc"]) | st.binary(min_size=4, max_size=4),
     st.sampled_from([bytes(12), bytes([JUNK]) * 12]) | st.binary(min_size=12, max_size=12),
 )
 
@@ -559,8 +558,7 @@ def _bundles(version: int) -> st.SearchStrategy[Bundle]:
         lifetime_packets=U32,
         idle_timeout_seconds=U32,
         nd_allow_clear_timeout_seconds=U32,
-        identity=st.none()
-        | st.builds(Identity, main_mode_target=NAMES, extended_mode_target=NAMES),
+        identity=st.none() | st.builds(Identity, main_mode_target=NAMES, extended_mode_target=NAMES),
         nap_context=U32,
         qm_sa_id=U32,
         num_sas=COUNTS,
@@ -603,9 +601,7 @@ def _contexts(draw: st.DrawFn, version: int) -> Context:
         change = draw(st.sampled_from(["nothing", "address tails", "address tails", *fields]))
         if change == "address tails":  # which is no difference for IPv4
             tail = draw(st.binary(min_size=12, max_size=12))
-            traffic = replace(
-                traffic, local=traffic.local[:4] + tail, remote=traffic.remote[:4] + tail
-            )
+            traffic = replace(traffic, local=traffic.local[:4] + tail, remote=traffic.remote[:4] + tail)
         elif change in fields:
             traffic = replace(traffic, **{change: draw(fields[change])})
     if present in ("both", "out"):

@@ -120,14 +120,10 @@ class Engine:
         self.server_name: str | None = None
         self._callbacks: list[Any] = []
         self.functions = {
-            "FwpmEngineOpen0": self._foreign(
-                self._open, c_void_p, c_uint32, c_void_p, c_void_p, POINTER(c_void_p)
-            ),
+            "FwpmEngineOpen0": self._foreign(self._open, c_void_p, c_uint32, c_void_p, c_void_p, POINTER(c_void_p)),
             "FwpmEngineClose0": self._foreign(self._close, c_void_p),
             "FwpmFreeMemory0": self._foreign(self._free, POINTER(c_void_p), returns=None),
-            "IPsecSaContextCreateEnumHandle0": self._foreign(
-                self._create, c_void_p, c_void_p, POINTER(c_void_p)
-            ),
+            "IPsecSaContextCreateEnumHandle0": self._foreign(self._create, c_void_p, c_void_p, POINTER(c_void_p)),
             "IPsecSaContextEnum1": self._foreign(
                 self._enum, c_void_p, c_void_p, c_uint32, POINTER(c_void_p), POINTER(c_uint32)
             ),

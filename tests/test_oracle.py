@@ -72,9 +72,7 @@ INBOUND = Details(
 )
 OUTBOUND = Details(
     ip_version=1,
-    traffic=Traffic(
-        ip_version=1, local=V6_LOCAL, remote=V6_REMOTE, filter_id=70011, real_profile_id=2
-    ),
+    traffic=Traffic(ip_version=1, local=V6_LOCAL, remote=V6_REMOTE, filter_id=70011, real_profile_id=2),
     bundle=Bundle(ip_version=1, num_sas=1, sas=(Sa(spi=1, transform=3, has_information=False),)),
 )
 
@@ -238,9 +236,7 @@ def test_an_empty_page() -> None:
     assert decoded() == []
 
 
-@pytest.mark.parametrize(
-    ("foreign", "value"), [(253, 253), (254, 254), (255, 254), (256, 254), (2**32 - 1, 254)]
-)
+@pytest.mark.parametrize(("foreign", "value"), [(253, 253), (254, 254), (255, 254), (256, 254), (2**32 - 1, 254)])
 def test_enum_values_out_of_range(foreign: int, value: int) -> None:
     row = outbound(
         Bundle(
@@ -300,9 +296,7 @@ def test_the_transform_says_which_algorithms_there_are(
         (2, 0, (2, None, None)),
     ],
 )
-def test_a_count_of_sas_is_not_trusted(
-    claimed: int, there: int, expected: tuple[int | None, ...]
-) -> None:
+def test_a_count_of_sas_is_not_trusted(claimed: int, there: int, expected: tuple[int | None, ...]) -> None:
     sas = (Sa(spi=10), Sa(spi=20)) if there else None
     row = outbound(Bundle(num_sas=claimed, sas=sas))
     assert (row["sa_count_out"], row["spi_out"], row["ah_spi_out"]) == expected
@@ -359,9 +353,7 @@ ODD_TRAFFIC = Traffic(ip_version=3, local=V6_LOCAL, remote=V6_REMOTE)
     ],
 )
 @pytest.mark.parametrize("version", [0, 1])
-def test_traffic_differs(
-    version: int, traffic: Traffic, change: dict[str, object], differs: bool
-) -> None:
+def test_traffic_differs(version: int, traffic: Traffic, change: dict[str, object], differs: bool) -> None:
     other = replace(traffic, **change)  # type: ignore[arg-type]
     context = Context(inbound=Details(traffic=traffic), outbound=Details(traffic=other))
     assert decoded(context, version=version)[0]["traffic_differs"] is differs

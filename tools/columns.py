@@ -1,7 +1,7 @@
 """Writes what is derived from the list of columns: the attributes in the stubs, and docs/columns.md.
 
-    python tools/columns.py           rewrite them
-    python tools/columns.py --check   exit with 1 where they differ from the list
+python tools/columns.py           rewrite them
+python tools/columns.py --check   exit with 1 where they differ from the list
 """
 
 import sys
@@ -81,9 +81,9 @@ def docs() -> str:
         "",
         "Made by `python tools/columns.py` from the list in `include/wfpsa/columns.h`.",
         "",
-        "Cells are in native byte order, shape `(n,)` unless said. An absent value is None in Python and null in Arrow,",
-        "JSON, CSV and SQL; its raw cell is 0, and 255 in columns of enumerations. In those 254 stands for any value of",
-        "254 or more. Columns marked v1 exist in batches read with `version=1`, the default.",
+        "Cells are in native byte order, shape `(n,)` unless said. An absent value is None in Python and null in",
+        "Arrow, JSON, CSV and SQL; its raw cell is 0, and 255 in columns of enumerations. In those 254 stands for any",
+        "value of 254 or more. Columns marked v1 exist in batches read with `version=1`, the default.",
         "",
         "Columns of one direction exist twice, with `_in` and `_out`; `SaDetails` has them without the suffix.",
         "",
@@ -104,9 +104,7 @@ def docs() -> str:
 def main() -> int:
     """Rewrites, or with --check compares."""
     wanted = {STUBS: stubs(STUBS.read_text(encoding="utf-8")), DOCS: docs()}
-    stale = [
-        path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text
-    ]
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in stale:
         if "--check" not in sys.argv[1:]:
             path.write_text(wanted[path], encoding="utf-8", newline="\n")

@@ -100,9 +100,7 @@ def _core(pointer: int) -> Row:
             if num_sas and sa_list:
                 spi_in = _SA(MEMORY, sa_list)[0]
     elif inbound:
-        version, local, remote, traffic_type, _, remote_port, _, num_sas, sa_list, _ = (
-            _CORE_DETAILS(MEMORY, inbound)
-        )
+        version, local, remote, traffic_type, _, remote_port, _, num_sas, sa_list, _ = _CORE_DETAILS(MEMORY, inbound)
         if num_sas and sa_list:
             spi_in = _SA(MEMORY, sa_list)[0]
     else:
@@ -153,9 +151,7 @@ def _all(pointer: int, texts: dict[bytes, str]) -> Row:
     if not inbound and not outbound:
         columns_traffic: Row = _NO_TRAFFIC
     else:
-        version, local, remote, traffic_type, _, remote_port, port, protocol, luid, profile = (
-            traffic
-        )
+        version, local, remote, traffic_type, _, remote_port, port, protocol, luid, profile = traffic
         if version == 0:
             version = 4
             local = _MAPPED + local[3::-1]  # the first four bytes, turned round
@@ -247,9 +243,7 @@ def _direction(details: Row, texts: dict[bytes, str]) -> Row:
         if num_sas == 1:
             spi, transform, information = _SA(MEMORY, sa_list)
         else:
-            spi, transform, information, ah_spi, ah_transform, ah_information = _TWO_SAS(
-                MEMORY, sa_list
-            )
+            spi, transform, information, ah_spi, ah_transform, ah_information = _TWO_SAS(MEMORY, sa_list)
             if ah_information:
                 if ah_transform in (1, 2, 5):
                     ah_type, ah_config = _ALGORITHM(MEMORY, ah_information)
@@ -260,9 +254,7 @@ def _direction(details: Row, texts: dict[bytes, str]) -> Row:
                     ah_config = ah_config if ah_config < 254 else 254
         if information:
             if transform == 4:
-                cipher_type, cipher_config, auth_type, auth_config = _CIPHER_AND_AUTH(
-                    MEMORY, information
-                )
+                cipher_type, cipher_config, auth_type, auth_config = _CIPHER_AND_AUTH(MEMORY, information)
             elif transform in (1, 2, 5):
                 auth_type, auth_config = _ALGORITHM(MEMORY, information)
             elif transform == 3:

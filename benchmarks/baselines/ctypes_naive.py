@@ -516,9 +516,7 @@ def session(functions: Mapping[str, int], server_name: str | None) -> Iterator[c
         function(functions, "FwpmEngineClose0")(engine)
 
 
-def pages(
-    functions: Mapping[str, int], server_name: str | None, page_size: int
-) -> Iterator[tuple[int, int]]:
+def pages(functions: Mapping[str, int], server_name: str | None, page_size: int) -> Iterator[tuple[int, int]]:
     """The address and count of each page in turn; a page is freed when the next is asked for."""
     create = function(functions, "IPsecSaContextCreateEnumHandle0")
     enum = function(functions, "IPsecSaContextEnum1")

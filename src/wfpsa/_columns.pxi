@@ -64,8 +64,8 @@ cdef class Column:
 
     cdef object value(self, Py_ssize_t index):
         cdef uint64_t row = self.start + <uint64_t>(index * self.step)
-        if self.data != NULL and libwfpsa.wfpsa_is_absent(self.data, libwfpsa.info_at(self.column), self.column,
-                                                             row):
+        cdef const libwfpsa.wfpsa_column_info *info = libwfpsa.info_at(self.column)
+        if self.data != NULL and libwfpsa.wfpsa_is_absent(self.data, info, self.column, row):
             return None
         return cell_value(self.kind, self.cells + row * self.width, self.members, self.data)
 

@@ -134,7 +134,7 @@ cdef object context_attribute(object self, void *closure):
 
 cdef object details_attribute(object self, void *closure):
     cdef uint32_t column = <uint32_t><uintptr_t>closure
-    if (<SaDetails>self).outbound: # the two directions have the same columns in the same order
+    if (<SaDetails>self).outbound:  # the two directions have the same columns in the same order
         column += libwfpsa.WFPSA_COLUMN_spi_out - libwfpsa.WFPSA_COLUMN_spi_in
     return attribute_value((<SaDetails>self).batch.data, column, (<SaDetails>self).row)
 

@@ -200,7 +200,7 @@ cdef class Session:
                 status = libwfpsa.wfpsa_session_expire(session, items.ids, items.count, 50, &items.done,
                                                        items.outcomes, items.codes, &lost)
             if status == libwfpsa.WFPSA_CLOSED and before > 0:
-                return # closed in the middle: the items say how far it came
+                return  # closed in the middle: the items say how far it came
             check(status, &failure)
             PyErr_CheckSignals()
 

@@ -148,7 +148,8 @@ cdef object attribute_value(const libwfpsa.wfpsa_columns *columns, uint32_t colu
     cdef const uint8_t *cell
     if columns.columns[column] == NULL:
         name = column_names[column]
-        raise AttributeError(f"this batch has no column {name!r}: it was read with version={columns.version}", name=name)
+        reason = f"it was read with version={columns.version}"
+        raise AttributeError(f"this batch has no column {name!r}: {reason}", name=name)
     if libwfpsa.wfpsa_is_absent(columns, info, column, row):
         return None
     cell = <const uint8_t *>columns.columns[column] + row * info.width

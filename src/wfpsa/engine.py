@@ -4,6 +4,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
 from wfpsa import _native
@@ -335,7 +336,5 @@ class Engine:
 
 def _close_quietly(enumeration: _native.Enumeration) -> None:
     """Destroys the handle on a path that already has an error to tell."""
-    try:
+    with suppress(OSError):
         enumeration.close()
-    except OSError:
-        pass

@@ -268,9 +268,7 @@ class SessionAborted(WfpError, ConnectionError):
 class EngineClosed(WfpError, ValueError):
     """The engine was closed, or belongs to the process this one was forked from."""
 
-    def __init__(
-        self, code: int | None = None, function: str | None = None, message: str | None = None
-    ) -> None:
+    def __init__(self, code: int | None = None, function: str | None = None, message: str | None = None) -> None:
         super().__init__(code, function, message or "the engine is closed")
 
 

@@ -68,7 +68,7 @@ class EmbeddedEngine:
         self._control.advance(round(seconds * 1000))
 
     def fail(self, function: str, nth: int = 1, code: int = 0x80320012) -> None:
-        """The nth call from now of that OS function (``"IPsecSaContextEnum1"``) fails with the code, once; 0 cancels."""
+        """The nth call from now of that OS function (``"IPsecSaContextEnum1"``) fails with the code; 0 cancels."""
         self._control.fail(function, nth, code)
 
     def latency(self, *, per_call_us: float = 0, per_entry_us: float = 0) -> None:
