@@ -1,6 +1,5 @@
-"""The one extension module, and the flags that differ by compiler and system."""
+"""The one extension module, and what differs on Windows."""
 
-import os
 import sys
 import sysconfig
 from glob import glob
@@ -10,16 +9,13 @@ from setuptools import Extension, setup
 sources = sorted(path for path in glob("src/libwfpsa/**/*.c", recursive=True) if not path.endswith("windows.c"))
 macros = []
 libraries = []
+flags = ["-std=c11", "-fvisibility=hidden"]
 if sys.platform == "win32":
     sources.append("src/libwfpsa/windows.c")
     libraries.append("fwpuclnt")
-    macros += [("_WIN32_WINNT", "0x0602"), ("NTDDI_VERSION", "0x06020000")]
-    msvc = "GCC" not in sys.version and not sysconfig.get_config_var("CC")
-    flags = ["/std:c11", "/utf-8"] if msvc else ["-std=c11", "-fvisibility=hidden"]
-else:
-    flags = ["-std=c11", "-fvisibility=hidden", "-pthread"]
-if os.environ.get("WFPSA_CFLAGS"):  # for a sanitized or a debug build
-    flags += os.environ["WFPSA_CFLAGS"].split()
+    macros += [("_WIN32_WINNT", "0x0602"), ("NTDDI_VERSION", "0x06020000")]  # Windows 8: the Subscribe family
+    if sysconfig.get_platform().startswith("win"):  # built by MSVC, and to be extended by it; else "mingw..."
+        flags = ["/std:c11", "/utf-8"]
 
 setup(
     ext_modules=[

@@ -34,8 +34,8 @@ def open_engine(target: str | None = None, *, lock_timeout: float | None = None)
 
     `target` is ``"windows:"``, the Windows Filtering Platform of this machine, or ``"embedded:"``, an engine in memory
     that begins empty: ``"embedded:?contexts=100000&seed=7"`` fills it. ``"embedded:NAME"`` is shared by the process
-    under that name; options shape it when it is made, and whoever joins it later finds it as it is. Without a target the
-    environment variable WFPSA_ENGINE names it, and without that it is ``"windows:"`` on Windows.
+    under that name; options shape it when it is made, and whoever joins it later finds it as it is. Without a target
+    the environment variable WFPSA_ENGINE names it, and without that it is ``"windows:"`` on Windows.
 
     Options of the embedded engine: `contexts`, `seed` and `odd` (0 or 1: with what no sane engine returns) for its
     population, `latency_us` a call and `entry_latency_us` an enumerated entry, `clock` (``real`` or ``manual``) and
