@@ -86,7 +86,7 @@ WIPE_DETAILS(const DETAILS *details)
 }
 
 static int
-DECODE_SA(struct wfpsa_builder *builder, struct wfpsa_strings *strings, struct sa_block *sa, unsigned row,
+DECODE_SA(struct names *names, struct wfpsa_strings *strings, struct sa_block *sa, unsigned row,
           const DETAILS *details, unsigned *presence)
 {
     const IPSEC_SA_AUTH_INFORMATION0 *auth = NULL;
@@ -162,8 +162,8 @@ DECODE_SA(struct wfpsa_builder *builder, struct wfpsa_strings *strings, struct s
     sa->extended_mode_target[row] = 0;
     if (details->saBundle.ipsecId) {
         const IPSEC_ID0 *id = details->saBundle.ipsecId;
-        if (!intern(builder, strings, id->mmTargetName, &sa->main_mode_target[row]) ||
-            !intern(builder, strings, id->emTargetName, &sa->extended_mode_target[row])) {
+        if (!names_code(names, strings, (const uint16_t *)id->mmTargetName, &sa->main_mode_target[row]) ||
+            !names_code(names, strings, (const uint16_t *)id->emTargetName, &sa->extended_mode_target[row])) {
             return 0;
         }
     }
@@ -190,12 +190,12 @@ DECODE_CONTEXT(struct wfpsa_columns *columns, unsigned row, const CONTEXT *conte
     }
     if (!in) {
         clear_sa(&block->in, row);
-    } else if (!DECODE_SA(builder, &columns->strings, &block->in, row, in, &in_bits)) {
+    } else if (!DECODE_SA(&builder->names, &columns->strings, &block->in, row, in, &in_bits)) {
         return 0;
     }
     if (!out) {
         clear_sa(&block->out, row);
-    } else if (!DECODE_SA(builder, &columns->strings, &block->out, row, out, &out_bits)) {
+    } else if (!DECODE_SA(&builder->names, &columns->strings, &block->out, row, out, &out_bits)) {
         return 0;
     }
     block->presence[row] |= (uint8_t)(in_bits | out_bits << 1);

@@ -190,6 +190,42 @@ wfpsa_store_advance(struct wfpsa_store *store, uint64_t milliseconds)
     wfpsa_mutex_unlock(&store->lock);
 }
 
+/* ---- latency and rights ---- */
+
+void
+wfpsa_store_latency(struct wfpsa_store *store, uint64_t per_call_ns, uint64_t per_entry_ns)
+{
+    wfpsa_mutex_lock(&store->lock);
+    store->call_latency_ns = per_call_ns;
+    store->entry_latency_ns = per_entry_ns;
+    wfpsa_mutex_unlock(&store->lock);
+}
+
+void
+wfpsa_store_rights(struct wfpsa_store *store, enum wfpsa_rights rights)
+{
+    /* The generic rights of the default access list: reference, section 3.5. */
+    const UINT32 open = FWPM_ACTRL_OPEN | FWPM_ACTRL_CLASSIFY;
+    const UINT32 read = open | FWPM_ACTRL_BEGIN_READ_TXN | FWPM_ACTRL_READ | FWPM_ACTRL_READ_STATS;
+    const UINT32 execute = FWPM_ACTRL_ENUM | FWPM_ACTRL_SUBSCRIBE;
+    const UINT32 write = DELETE | FWPM_ACTRL_ADD | FWPM_ACTRL_ADD_LINK | FWPM_ACTRL_BEGIN_WRITE_TXN | FWPM_ACTRL_WRITE;
+    UINT32 granted = open;
+    switch (rights) {
+    case WFPSA_RIGHTS_ADMINISTRATOR:
+    case WFPSA_RIGHTS_NETWORK_OPERATOR:
+        granted = read | execute | write;
+        break;
+    case WFPSA_RIGHTS_READ_ONLY:
+        granted = read | execute;
+        break;
+    case WFPSA_RIGHTS_EVERYONE:
+        break;
+    }
+    wfpsa_mutex_lock(&store->lock);
+    store->rights = granted;
+    wfpsa_mutex_unlock(&store->lock);
+}
+
 /* ---- growing arrays ---- */
 
 /* Makes a ring-less queue able to take one more at its end, moving it to the front where that frees half of it. */

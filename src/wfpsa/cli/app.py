@@ -1,0 +1,77 @@
+"""The command itself: its verbs, what comes before them, and which error becomes which exit code."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+import wfpsa
+from wfpsa.cli import doctor, expire, show
+from wfpsa.cli.common import ELEVATE, EXIT_CODES, EngineOption, ExitCode, Failure, UsageFault, installed_version, notice
+
+app = typer.Typer(
+    name="wfpsa",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    epilog=EXIT_CODES,
+)
+
+for _name, _verb in (("list", show.list_contexts), ("get", show.get), ("expire", expire.expire), ("doctor", doctor.doctor)):
+    app.command(_name, epilog=EXIT_CODES)(_verb)
+
+_CommandLineFault: type[Exception] = typer.BadParameter.__mro__[1]
+"""The parent of all that typer says of a command line that it cannot parse; typer gives it no name of its own."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"wfpsa {installed_version('wfpsa')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _before_the_verb(
+    context: typer.Context,
+    engine: EngineOption = None,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """IPsec SA contexts of the Windows Filtering Platform: list them, look at one, expire many."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(ExitCode.USAGE)
+    context.obj = engine
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs the command with these arguments and returns its exit code."""
+    try:
+        # With arguments given, typer does not expand the patterns in them, as it does on Windows: LIKE '%' stays.
+        code: Any = typer.main.get_command(app).main(list(argv), "wfpsa", standalone_mode=False)
+        return int(code or 0)
+    except _CommandLineFault as fault:
+        context = getattr(fault, "ctx", None)
+        hint = f" (wfpsa {context.info_name} --help)" if context is not None and context.parent else " (wfpsa --help)"
+        return _failed(fault.format_message().rstrip(".") + hint, ExitCode.USAGE)  # type: ignore[attr-defined]
+    except UsageFault as fault:
+        return _failed(str(fault), ExitCode.USAGE)
+    except wfpsa.AccessDenied as error:
+        return _failed(f"{error}\n{ELEVATE}; wfpsa doctor says more", ExitCode.DENIED)
+    except wfpsa.NotFound as error:
+        return _failed(str(error), ExitCode.NOTHING)
+    except (wfpsa.WfpError, Failure) as error:
+        return _failed(str(error), ExitCode.FAILURE)
+    except MemoryError as error:
+        return _failed(str(error) or "out of memory", ExitCode.FAILURE)
+    except (KeyboardInterrupt, typer.Abort):
+        return _failed("interrupted", ExitCode.INTERRUPTED)
+
+
+def _failed(message: str, code: ExitCode) -> int:
+    sys.stdout.flush()
+    notice(message, "red")
+    return code

@@ -1,0 +1,190 @@
+"""What the verbs share: exit codes, faults, notices, the choice of an engine, and context ids."""
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+import wfpsa
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FALLBACK = "embedded:?contexts=20&seed=7"
+"""What list, get and doctor show off Windows where no engine is named."""
+
+ELEVATE = (
+    "run it from an elevated prompt, as a member of Administrators or Network Configuration Operators "
+    "(without elevation an administrator is an ordinary user here)"
+)
+
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 failure, 2 usage, 3 partial, 4 nothing matched, 5 access denied, "
+    "130 interrupted before anything was done."
+)
+
+EngineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="TARGET",
+        help='The engine: "windows:", or one in memory such as "embedded:?contexts=1000&seed=7". '
+        "Without it WFPSA_ENGINE names it; without that it is this machine's on Windows.",
+    ),
+]
+
+
+class ExitCode(IntEnum):
+    """What the command tells the shell."""
+
+    DONE = 0
+    FAILURE = 1
+    USAGE = 2
+    PARTIAL = 3
+    NOTHING = 4
+    DENIED = 5
+    INTERRUPTED = 130
+
+
+class UsageFault(Exception):
+    """The arguments are wrong; nothing was done."""
+
+
+class Failure(Exception):
+    """Something outside the engine failed: a file, the disk, memory."""
+
+
+@contextlib.contextmanager
+def argument_faults() -> Iterator[None]:
+    """Makes usage faults of the ValueErrors by which the package refuses an argument."""
+    try:
+        yield
+    except wfpsa.WfpError:
+        raise
+    except ValueError as error:
+        raise UsageFault(str(error)) from error
+
+
+# ---- what is said beside the results ----
+
+
+def is_colourful(stream: TextIO) -> bool:
+    """Whether escape codes may go there: to a terminal, unless NO_COLOR is set."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def console(stream: TextIO) -> "Console":
+    """A rich console that writes the text as it is given, for a stream that is_colourful()."""
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def notice(text: str, style: str = "cyan") -> None:
+    """A line on stderr."""
+    if not is_colourful(sys.stderr):
+        print(f"wfpsa: {text}", file=sys.stderr)
+        return
+    from rich.text import Text
+
+    console(sys.stderr).print(Text.assemble(("wfpsa:", style), f" {text}"))
+
+
+@contextlib.contextmanager
+def progress(text: str) -> Iterator[None]:
+    """A spinner on stderr while something goes on, on a terminal only."""
+    if not is_colourful(sys.stderr):
+        yield
+        return
+    with console(sys.stderr).status(text):
+        yield
+
+
+def plural(count: int, noun: str) -> str:
+    """ "1 context", "2 contexts"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def installed_version(package: str) -> str:
+    """The version of a package, or that it is not installed (as in a source tree)."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed as a package"
+
+
+# ---- the engine ----
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target, and how it came to be chosen."""
+
+    text: str
+    origin: str
+
+
+def named_target(context: typer.Context, option: str | None) -> Target | None:
+    """The target named by --engine after the verb, before it, or by WFPSA_ENGINE; on Windows the machine's own."""
+    option = option if option is not None else context.obj
+    if option is not None:
+        return Target(option, "--engine")
+    if variable := os.environ.get("WFPSA_ENGINE"):
+        return Target(variable, "WFPSA_ENGINE")
+    if sys.platform == "win32":
+        return Target("windows:", "the default on Windows")
+    return None
+
+
+def target_or_fallback(context: typer.Context, option: str | None) -> Target:
+    """The named target; off Windows, where none is named, a small made-up engine, and stderr says so."""
+    if target := named_target(context, option):
+        return target
+    notice(
+        f'no engine was named and this is not Windows: "{FALLBACK}" answers, an engine in memory with made-up '
+        "contexts; --engine or WFPSA_ENGINE names another",
+        "yellow",
+    )
+    return Target(FALLBACK, "the fallback off Windows; neither --engine nor WFPSA_ENGINE names one")
+
+
+@contextlib.contextmanager
+def opened(target: Target) -> Iterator[wfpsa.Engine]:
+    """The open engine, closed at the end of the block."""
+    with argument_faults():
+        engine = wfpsa.open_engine(target.text)
+    with engine:
+        yield engine
+
+
+def empty_batch() -> wfpsa.SaBatch:
+    """A batch without contexts: it knows the columns, and a predicate can be tried on it before an engine is asked."""
+    with wfpsa.open_engine("embedded:") as engine:
+        return engine.snapshot()
+
+
+def snapshot(engine: wfpsa.Engine, local: str | None, remote: str | None) -> wfpsa.SaBatch:
+    """All contexts between those subnets."""
+    with argument_faults(), progress("enumerating contexts"):
+        return engine.snapshot(local=local, remote=remote)
+
+
+# ---- context ids ----
+
+_ID = re.compile(r"[0-9]{1,20}|0[xX][0-9a-fA-F]{1,16}")
+
+
+def parse_id(text: str) -> int:
+    """A context id from decimal or 0x-hexadecimal digits; ValueError says what is wrong."""
+    number = int(text, 16 if text[:2] in ("0x", "0X") else 10) if _ID.fullmatch(text) else -1
+    if not 0 <= number < 1 << 64:
+        shown = text if len(text) <= 40 else text[:40] + "..."
+        raise ValueError(f"{shown!r} is not a context id (0 to {(1 << 64) - 1}, decimal or 0x and hexadecimal)")
+    return number
