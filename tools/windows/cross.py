@@ -11,6 +11,7 @@ msvcrt.dll, and two C runtimes in a process share neither errno nor heap), targe
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,15 @@ def import_library(dll: Path, folder: Path) -> Path:
     return library
 
 
+def link(wanted: Path, *arguments: str | Path) -> None:
+    """Links a DLL; the import library that comes with it stays in the current folder."""
+    linked = Path.cwd() / "linked" / wanted.name
+    linked.parent.mkdir(exist_ok=True)
+    zig("cc", "-shared", *arguments, "-o", linked)
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(linked, wanted)
+
+
 class CrossBuild(build_ext):
     """setuptools' build_ext with zig for compiler and Windows for target."""
 
@@ -84,13 +94,11 @@ class CrossBuild(build_ext):
         from Cython.Build import cythonize
 
         (translated,) = cythonize([ext], quiet=True)
-        wanted = Path(self.get_ext_fullpath(ext.name))
-        wanted.parent.mkdir(parents=True, exist_ok=True)
         include = f"-I{self.windows_python / 'include'}"
         libraries = [f"-l{name}" for name in self.get_libraries(ext)]
         python = import_library(self.windows_python / "python311.dll", Path.cwd())
         flags = [*compiler_flags(), *extension_flags(ext), include]
-        zig("cc", "-shared", *flags, *translated.sources, python, *libraries, "-o", wanted)
+        link(Path(self.get_ext_fullpath(ext.name)), *flags, *translated.sources, python, *libraries)
 
 
 def wheel(python: Path, folder: Path) -> None:
@@ -114,7 +122,7 @@ def dll(python: Path, folder: Path) -> None:
     definition = Path("fwpuclnt.def")
     definition.write_text("\n".join(["LIBRARY fwpuclnt.dll", "EXPORTS", *exports(), ""]))
     flags = [*compiler_flags(), *extension_flags(extension)]
-    zig("cc", "-shared", *flags, HERE / "fwpuclnt.c", *sources, definition, "-o", folder / "fwpuclnt.dll")
+    link(folder / "fwpuclnt.dll", *flags, HERE / "fwpuclnt.c", *sources, definition)
 
 
 def launcher(python: Path) -> None:
