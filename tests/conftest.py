@@ -107,11 +107,12 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_alive(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_left_alive(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every test ends with the live counters at zero."""
     monkeypatch.delenv("WFPSA_ENGINE", raising=False)
     yield
     testing.fail_allocation(0)
+    request.node.funcargs.clear()  # the fixtures' values, which are closed by now
     gc.collect()
     alive = {name: count for name, count in testing.live_counters().items() if count}
     assert alive == {}

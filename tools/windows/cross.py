@@ -3,6 +3,8 @@
 cross.py launcher PYTHON        python.exe and the DLL that Wine lacks, into that CPython
 cross.py wheel PYTHON FOLDER    the wheel of the checkout in the current folder
 cross.py dll PYTHON FOLDER      fwpuclnt.dll of its embedded engine
+cross.py ctests PYTHON FOLDER   the programs of tests/c
+cross.py arm64 PYTHON FOLDER    the C half as a DLL for ARM64
 
 The compiler is zig, from the package registry: it links the UCRT, as CPython does (Debian's mingw links the older
 msvcrt.dll, and two C runtimes in a process share neither errno nor heap), targets ARM64 too, and is pinned by hash.
@@ -125,6 +127,32 @@ def dll(python: Path, folder: Path) -> None:
     link(folder / "fwpuclnt.dll", *flags, HERE / "fwpuclnt.c", *sources, definition)
 
 
+def c_half(extension: Extension) -> list[str]:
+    """The files of libwfpsa."""
+    return [source for source in extension.sources if source.endswith(".c")]
+
+
+def ctests(python: Path, folder: Path) -> None:
+    """Each program of tests/c with the whole of libwfpsa, as run.py of that folder builds them."""
+    extension = the_extension()
+    flags = [*compiler_flags(), "-UNDEBUG", *extension_flags(extension)]
+    objects = []
+    for source in c_half(extension):
+        objects.append(Path.cwd() / f"{Path(source).stem}-{len(objects)}.o")
+        zig("cc", *flags, "-c", source, "-o", objects[-1])
+    libraries = [f"-l{name}" for name in (*extension.libraries, "rpcrt4")]
+    for program in sorted(Path("tests/c").glob("test_*.c")):
+        zig("cc", *flags, program, *objects, *libraries, "-o", folder / f"{program.stem}.exe")
+
+
+def arm64(python: Path, folder: Path) -> None:
+    """The C half for ARM64, its layout asserts included, linked against that platform's fwpuclnt."""
+    extension = the_extension()
+    libraries = [f"-l{name}" for name in extension.libraries]
+    flags = [*compiler_flags("aarch64-windows-gnu"), *extension_flags(extension)]
+    link(folder / "wfpsa.dll", *flags, *c_half(extension), *libraries)
+
+
 def launcher(python: Path) -> None:
     """python.exe around python311.dll, and bcryptprimitives.dll."""
     os.chdir(python)
@@ -137,7 +165,7 @@ def launcher(python: Path) -> None:
 def main() -> None:
     """The command line."""
     what, python, *rest = sys.argv[1:]
-    {"launcher": launcher, "wheel": wheel, "dll": dll}[what](Path(python), *map(Path, rest))
+    {"launcher": launcher, "wheel": wheel, "dll": dll, "ctests": ctests, "arm64": arm64}[what](Path(python), *map(Path, rest))
 
 
 if __name__ == "__main__":

@@ -4,13 +4,17 @@ python tools/windows/run.py                  all of it
 python tools/windows/run.py windows -k name  one part, with arguments for pytest
 
 The parts: embedded (the engine inside the extension), windows (the extension's import table over the fwpuclnt.dll of
-the embedded engine), foreign (Wine's own fwpuclnt.dll, and none at all), benchmark (bench_enumerate at 100,000).
+the embedded engine), c (the programs of tests/c), checks (the binary and its layouts: check.py), foreign (Wine's own fwpuclnt.dll, and none at all), benchmark (bench_enumerate at 100,000).
 """
 
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
-from build import ROOT, Built, Missing, build, wine_run
+from build import HERE, ROOT, Built, Missing, build, copy_sources, cross, wine_run
 
 LIST = "tests/windows/left-out.txt"
 
@@ -29,6 +33,35 @@ def embedded(built: Built, rest: list[str]) -> bool:
 def windows(built: Built, rest: list[str]) -> bool:
     """The suite, with `windows:` over our DLL wherever a test opens `embedded:`."""
     return pytest(built, "--backend", "windows", *(rest or ["--left-out", LIST])) == 0
+
+
+def c(built: Built, rest: list[str]) -> bool:
+    """Each program of tests/c, with the DLL of the embedded engine beside it."""
+    with tempfile.TemporaryDirectory(dir=built.cache) as temporary:
+        folder = Path(temporary)
+        copy_sources(folder)
+        shutil.copytree(ROOT / "tests/c", folder / "tests/c")
+        programs = folder / "programs"
+        programs.mkdir()
+        cross(built.host, built.cache, "ctests", built.python.parent, programs, cwd=folder)
+        shutil.copy(built.dll, programs)
+        failed = [program.stem for program in sorted(programs.glob("*.exe")) if wine_run(built.cache, program)]
+        wanted = len(list((ROOT / "tests/c").glob("test_*.c")))
+        ran = len(list(programs.glob("*.exe")))
+    print(f"{ran - len(failed)} programs passed, {len(failed)} failed {' '.join(failed)}")
+    return not failed and ran == wanted > 0
+
+
+def checks(built: Built, rest: list[str]) -> bool:
+    """The binary's own properties, and the layouts of other Windows targets."""
+    with tempfile.TemporaryDirectory(dir=built.cache) as temporary:
+        folder = Path(temporary)
+        copy_sources(folder)
+        shutil.copytree(ROOT / "tests/data", folder / "tests/data")
+        cross(built.host, built.cache, "arm64", built.python.parent, folder / "arm64", cwd=folder)
+        print("ARM64: the C half compiles, its layout asserts hold, and it links against fwpuclnt")
+        command = [built.host, HERE / "check.py", built.wheel, built.dll, folder / "arm64/wfpsa.dll", built.cache]
+        return subprocess.run(command, cwd=folder, check=False).returncode == 0
 
 
 def foreign(built: Built, rest: list[str]) -> bool:
@@ -53,7 +86,14 @@ def benchmark(built: Built, rest: list[str]) -> bool:
     return pytest(built, "benchmarks/bench_enumerate.py", "--benchmark-disable-gc", *chosen) == 0
 
 
-PARTS = {"embedded": embedded, "windows": windows, "foreign": foreign, "benchmark": benchmark}
+PARTS = {
+    "checks": checks,
+    "embedded": embedded,
+    "windows": windows,
+    "c": c,
+    "foreign": foreign,
+    "benchmark": benchmark,
+}
 
 
 def main() -> int:
