@@ -31,7 +31,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "posix_signal: needs a signal that only POSIX has, or its way of sending one")
     config.addinivalue_line("markers", "sanitizer: needs a build with a sanitizer")
     for package in PACKAGES:
-        config.addinivalue_line("markers", f"needs_{package}: needs the package {package}, which cannot be had everywhere")
+        config.addinivalue_line(
+            "markers", f"needs_{package}: needs the package {package}, which cannot be had everywhere"
+        )
     if config.getoption("backend") == "windows":
         import dll
 
@@ -40,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "live: needs a real Windows Filtering Platform and an elevated user")
 
 
-PACKAGES = ("numpy", "pandas", "polars", "pyarrow")
+PACKAGES = ("numpy", "pandas", "polars", "pyarrow", "win32more")
 """What `needs_` may be followed by."""
 
 

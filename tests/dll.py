@@ -1,4 +1,4 @@
-"""The embedded engine inside fwpuclnt.dll: its controls, and the whole suite turned to the `windows:` backend over it."""
+"""The embedded engine inside fwpuclnt.dll: its controls, and the suite turned to the `windows:` backend."""
 
 import ctypes
 import threading

@@ -28,7 +28,9 @@ def _reason(error: ImportError, package: Path) -> str:
             f"this installation of wfpsa has no extension module for {running}; install it again: {_AGAIN} "
             "(in a checkout: python -m pip install .)"
         )
-    return windows_reason(package) or f"the extension module {usable[0]} could not be loaded; install it again: {_AGAIN}"
+    return (
+        windows_reason(package) or f"the extension module {usable[0]} could not be loaded; install it again: {_AGAIN}"
+    )
 
 
 def windows_reason(package: Path, library: str = "fwpuclnt") -> str | None:

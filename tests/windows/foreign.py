@@ -1,4 +1,4 @@
-"""A foreign fwpuclnt.dll, Wine's own, whose functions answer nothing: run by its name, `pytest tests/windows/foreign.py`."""
+"""Wine's own fwpuclnt.dll, whose functions answer nothing. Collected only by its name: `pytest tests/windows/foreign.py`."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Builds wfpsa for Windows on Debian: the wheel, a fwpuclnt.dll for tests, and a CPython 3.11 that runs both under Wine.
+"""Builds wfpsa for Windows on Debian: the wheel, a fwpuclnt.dll for tests, and a CPython 3.11 under Wine that has both.
 
 python tools/windows/build.py          build, or find, everything; print where it is
 python tools/windows/build.py -- ...   and run that CPython with the arguments that follow
@@ -10,6 +10,7 @@ and hash in the requirements-*.txt beside this file.
 import argparse
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -72,8 +73,10 @@ def _files(path: Path) -> list[Path]:
 
 def _made(name: str, parts: Iterable[str] = ()) -> bool:
     """Whether that file is a product of a build in the checkout."""
-    return name in ("_native.c", "_native.html") or name.endswith((".so", ".pyd", ".pyc")) or any(
-        part == "__pycache__" or part.endswith(".egg-info") for part in parts
+    return (
+        name in ("_native.c", "_native.html")
+        or name.endswith((".so", ".pyd", ".pyc"))
+        or any(part == "__pycache__" or part.endswith(".egg-info") for part in parts)
     )
 
 
@@ -147,8 +150,11 @@ def wine_environment(cache: Path, **variables: str) -> dict[str, str]:
     return environment
 
 
-def wine_run(cache: Path, *command: str | Path, cwd: Path | None = None, **variables: str) -> int:
-    """Runs a Windows program, its output copied to ours: Wine's Python wants neither a file nor a terminal there."""
+def wine_run(cache: Path, *command: str | Path, cwd: Path | None = None, closing: str = "", **variables: str) -> int:
+    """Runs a Windows program, its output copied to ours: Wine's Python wants neither a file nor a terminal there.
+
+    A program that crashes may still end with 0 under Wine: with `closing` a line must match that, or it has failed.
+    """
     sys.stdout.flush()
     process = subprocess.Popen(
         [wine(), *(str(part) for part in command)],
@@ -159,10 +165,16 @@ def wine_run(cache: Path, *command: str | Path, cwd: Path | None = None, **varia
         stderr=subprocess.STDOUT,
     )
     assert process.stdout is not None
+    closed = not closing
     for line in process.stdout:
-        sys.stdout.write(line.decode("utf-8", "replace").replace("\r\n", "\n"))
+        text = line.decode("utf-8", "replace").replace("\r\n", "\n")
+        closed = closed or re.search(closing, text) is not None
+        sys.stdout.write(text)
         sys.stdout.flush()
-    return process.wait()
+    status = process.wait()
+    if not closed:
+        print(f"{Path(command[0]).name} ended with {status} before it was done")
+    return status or int(not closed)
 
 
 def wine_output(cache: Path, *command: str | Path, what: str, cwd: Path | None = None, **variables: str) -> str:
@@ -290,11 +302,15 @@ def build(say: Callable[[str], None] = print) -> Built:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--extension", action="store_true", help="print where the installed extension is, and no more")
     parser.add_argument("arguments", nargs="*", help="for that CPython, after --")
-    arguments = parser.parse_args().arguments
+    chosen = parser.parse_args()
     built = build(lambda text: print(text, file=sys.stderr))
-    if arguments:
-        return wine_run(built.cache, built.python, *arguments)
+    if chosen.arguments:
+        return wine_run(built.cache, built.python, *chosen.arguments)
+    if chosen.extension:
+        print(next(built.python.parent.glob("Lib/site-packages/wfpsa/_native*.pyd")))
+        return 0
     print(f"wheel   {built.wheel}\nDLL     {built.dll}\nPython  {built.python}")
     return 0
 

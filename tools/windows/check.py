@@ -87,7 +87,9 @@ def check_extension(content: bytes, cache: Path) -> None:
     check_hardening("_native", image)
     check_paths("_native", content, cache)
     print(f"_native: {len(table())} functions from fwpuclnt.dll, exactly the engine table; ASLR, DEP; no build path")
-    print(f"_native: C runtime is the UCRT ({', '.join(crt)}); beside it {', '.join(sorted(WINDOWS_DLLS & set(found)))}")
+    print(
+        f"_native: C runtime is the UCRT ({', '.join(crt)}); beside it {', '.join(sorted(WINDOWS_DLLS & set(found)))}"
+    )
 
 
 def check_dll(path: Path) -> None:

@@ -165,7 +165,9 @@ def launcher(python: Path) -> None:
 def main() -> None:
     """The command line."""
     what, python, *rest = sys.argv[1:]
-    {"launcher": launcher, "wheel": wheel, "dll": dll, "ctests": ctests, "arm64": arm64}[what](Path(python), *map(Path, rest))
+    {"launcher": launcher, "wheel": wheel, "dll": dll, "ctests": ctests, "arm64": arm64}[what](
+        Path(python), *map(Path, rest)
+    )
 
 
 if __name__ == "__main__":

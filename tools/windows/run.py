@@ -3,8 +3,9 @@
 python tools/windows/run.py                  all of it
 python tools/windows/run.py windows -k name  one part, with arguments for pytest
 
-The parts: embedded (the engine inside the extension), windows (the extension's import table over the fwpuclnt.dll of
-the embedded engine), c (the programs of tests/c), checks (the binary and its layouts: check.py), foreign (Wine's own fwpuclnt.dll, and none at all), benchmark (bench_enumerate at 100,000).
+The parts: checks (the binary and its layouts, in check.py), embedded (the suite on the engine inside the extension),
+windows (the suite on the extension's import table, over the fwpuclnt.dll of the embedded engine), c (the programs of
+tests/c), foreign (Wine's own fwpuclnt.dll, and none at all), benchmark (bench_enumerate at 100,000).
 """
 
 import shutil
@@ -16,13 +17,14 @@ from pathlib import Path
 
 from build import HERE, ROOT, Built, Missing, build, copy_sources, cross, wine_run
 
+CLOSING = r"^\d+ passed, 0 failed"
 LIST = "tests/windows/left-out.txt"
 
 
 def pytest(built: Built, *arguments: str, **variables: str) -> int:
     """pytest of the Windows Python over the checkout."""
     command = (built.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments)
-    return wine_run(built.cache, *command, cwd=ROOT, **variables)
+    return wine_run(built.cache, *command, cwd=ROOT, closing=r"^\d+ passed", **variables)
 
 
 def embedded(built: Built, rest: list[str]) -> bool:
@@ -45,7 +47,7 @@ def c(built: Built, rest: list[str]) -> bool:
         programs.mkdir()
         cross(built.host, built.cache, "ctests", built.python.parent, programs, cwd=folder)
         shutil.copy(built.dll, programs)
-        failed = [program.stem for program in sorted(programs.glob("*.exe")) if wine_run(built.cache, program)]
+        failed = [program.stem for program in sorted(programs.glob("*.exe")) if wine_run(built.cache, program, closing=CLOSING)]
         wanted = len(list((ROOT / "tests/c").glob("test_*.c")))
         ran = len(list(programs.glob("*.exe")))
     print(f"{ran - len(failed)} programs passed, {len(failed)} failed {' '.join(failed)}")
