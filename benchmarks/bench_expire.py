@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from baselines import ctypes_fast, ctypes_naive
-from conftest import BASELINE_SIZE, SIZES
+from scale import BASELINE_SIZE, SIZES
 
 from wfpsa import Outcome, testing
 

@@ -1,19 +1,12 @@
 """What the benchmarks share: seeded engines, one way to measure, and a table of ratios at the end."""
 
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from scale import BASELINE_SIZE
 
 from wfpsa import testing
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-SIZES = (1_000, 100_000, 1_000_000)
-BASELINE_SIZE = 10_000
-"""Slow baselines are run at this size and quoted per context."""
 
 _results: dict[str, dict[str, float]] = {}
 

@@ -180,9 +180,7 @@ def _informations(sa: oracle.View) -> tuple[oracle.View | None, oracle.View | No
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether the error says that memory was short, be it ours or the engine's."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, wfpsa.WfpError) and error.code == NOT_ENOUGH_MEMORY and not isinstance(error, MemoryError)
-    )
+    return isinstance(error, MemoryError) or (isinstance(error, wfpsa.WfpError) and error.code == NOT_ENOUGH_MEMORY)
 
 
 def walk_allocations(action: Callable[[], _T], *, keeps: tuple[str, ...] = ()) -> tuple[_T, int]:

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pages import Bundle, Context, Details, Identity, KeyModule, Sa, Traffic, build, v4
-from support import COLUMNS, assert_equals_oracle, key_blobs, raw_pages, run_python, seeded, values
+from support import (
+    COLUMNS,
+    assert_equals_oracle,
+    contexts_at,
+    directions,
+    key_blobs,
+    raw_pages,
+    seeded,
+    values,
+)
 
 import wfpsa
 from wfpsa import testing
@@ -32,7 +41,7 @@ def decoded(contexts: list[Context], version: int = 1) -> wfpsa.SaBatch:
 
 
 @VERSIONS
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_every_column_of_any_page_equals_the_oracle_and_all_keys_are_wiped(version: int, data: st.DataObject) -> None:
     page = build(data.draw(pages.strategy(version)), version)
@@ -44,7 +53,7 @@ def test_every_column_of_any_page_equals_the_oracle_and_all_keys_are_wiped(versi
     assert pages.KEY_MARK not in pickle.dumps(batch)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     count=st.integers(0, 300),
     seed=st.integers(0, 2**64 - 1),
@@ -69,12 +78,24 @@ def test_every_page_of_a_seeded_engine_equals_the_oracle_and_so_does_its_snapsho
 
 
 @VERSIONS
-@pytest.mark.parametrize("count", [63, 64, 65, 128, 200])
-def test_pages_longer_than_the_decoders_block_keep_their_order(version: int, count: int) -> None:
-    contexts = [Context(context_id=n, outbound=Details(bundle=Bundle(qm_sa_id=n))) for n in range(count)]
-    batch = decoded(contexts, version)
-    assert batch["context_id"].tolist() == list(range(count))
-    assert batch["qm_sa_id_out"].tolist() == list(range(count))
+def test_an_odd_population_has_every_edge_of_the_enumerations_in_its_pages(version: int) -> None:
+    seen = set()
+    with testing.EmbeddedEngine() as control:
+        control.seed(1000, 1, odd=True)
+        for address, count in raw_pages(control, version, 1000):
+            for context in contexts_at(address, count, version):
+                for details in directions(context):
+                    seen.add(details.embedded("traffic").number("trafficType"))
+                    seen.add(details.embedded("saBundle").number("pfsGroup"))
+    assert set(EDGES) <= seen
+
+
+@VERSIONS
+def test_pages_longer_than_the_decoders_block_keep_their_order(version: int) -> None:
+    contexts = [Context(context_id=n, outbound=Details(bundle=Bundle(qm_sa_id=n))) for n in range(130)]
+    for count in (63, 64, 65, 128, 130):
+        batch = decoded(contexts[:count], version)
+        assert batch["context_id"].tolist() == batch["qm_sa_id_out"].tolist() == list(range(count))
 
 
 @VERSIONS
@@ -103,38 +124,37 @@ def test_structures_of_version_0_lack_what_only_version_1_has() -> None:
 # --- What no sane engine returns, one thing at a time ---------------------------------------------
 
 
-@pytest.mark.parametrize(("value", "shown"), EDGES.items())
-def test_enumeration_values_are_kept_up_to_253_and_are_254_above(value: int, shown: int) -> None:
-    algorithm = pages.Algorithm(type=value, config=min(value, 255))
-    sas = (Sa(auth=algorithm, cipher=algorithm), Sa(transform=1, auth=algorithm))
-    traffic = Traffic(traffic_type=value)
-    both = decoded([Context(outbound=Details(traffic=traffic, bundle=Bundle(num_sas=2, sas=sas, pfs_group=value)))])
-    for name in ("traffic_type", "pfs_group_out", "auth_type_out", "cipher_type_out", "ah_auth_type_out"):
-        assert both[name].tolist() == [shown], name
-    for name in ("auth_config_out", "cipher_config_out", "ah_auth_config_out"):
-        assert both[name].tolist() == [min(shown, 254)], name
+def test_enumeration_values_are_kept_up_to_253_and_are_254_above() -> None:
+    def context(value: int) -> Context:
+        algorithm = pages.Algorithm(type=value, config=min(value, 255))
+        sas = (Sa(auth=algorithm, cipher=algorithm), Sa(transform=1, auth=algorithm))
+        bundle = Bundle(num_sas=2, sas=sas, pfs_group=value)
+        return Context(outbound=Details(traffic=Traffic(traffic_type=value), bundle=bundle))
+
+    batch = decoded([context(value) for value in EDGES])
+    enums = ["traffic_type", "pfs_group_out", "auth_type_out", "cipher_type_out", "ah_auth_type_out"]
+    configs = ["auth_config_out", "cipher_config_out", "ah_auth_config_out"]
+    for name in enums + configs:
+        assert batch[name].tolist() == list(EDGES.values()), name
 
 
-@pytest.mark.parametrize(("value", "shown"), EDGES.items())
-def test_an_unknown_transform_is_kept_and_what_it_points_to_is_not_read(value: int, shown: int) -> None:
-    page = build([Context(outbound=Details(bundle=Bundle(sas=(Sa(transform=value),))))], 1)
-    blobs = page.key_blobs()
+def test_an_unknown_transform_is_kept_and_what_it_points_to_is_not_read() -> None:
+    page = build([Context(outbound=Details(bundle=Bundle(sas=(Sa(transform=value),)))) for value in EDGES], 1)
     batch = testing.decode_page(page.address, page.count)
-    assert batch["transform_out"].tolist() == [shown]
-    assert batch["spi_out"].tolist() == [0x1000]
+    assert batch["transform_out"].tolist() == list(EDGES.values())
+    assert set(batch["spi_out"]) == {0x1000}
     for name in ("auth_type_out", "auth_config_out", "cipher_type_out", "cipher_config_out"):
-        assert batch[name].tolist() == [None], name
-    assert page.key_blobs() == blobs
+        assert set(batch[name]) == {None}, name
 
 
 @VERSIONS
-@pytest.mark.parametrize("value", [2, 3, 255, 256, 2**32 - 1])
-def test_an_unknown_ip_version_is_254_and_has_no_addresses(version: int, value: int) -> None:
-    details = Details(traffic=Traffic(ip_version=value, local=v4(1), remote=v4(2)))
-    batch = decoded([Context(inbound=details, outbound=details)], version)
-    assert batch["ip_version"].tolist() == [254]
-    assert batch["local_address"].tolist() == batch["remote_address"].tolist() == [None]
-    assert batch["traffic_differs"].tolist() == [False]
+def test_an_unknown_ip_version_is_254_and_has_no_addresses(version: int) -> None:
+    traffics = [Traffic(ip_version=value, local=v4(1), remote=v4(2)) for value in (2, 3, 255, 256, 2**32 - 1)]
+    sas = [Details(traffic=traffic) for traffic in traffics]
+    batch = decoded([Context(inbound=details, outbound=details) for details in sas], version)
+    assert set(batch["ip_version"]) == {254}
+    assert set(batch["local_address"]) == set(batch["remote_address"]) == {None}
+    assert set(batch["traffic_differs"]) == {False}
 
 
 @VERSIONS
@@ -158,22 +178,22 @@ def test_a_context_with_one_sa_shows_its_traffic_and_nothing_of_the_other(versio
 
 
 @VERSIONS
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 253, 254, 255, 2**32 - 1])
-def test_a_null_list_of_sas_is_no_sa_whatever_its_count_says(version: int, count: int) -> None:
-    batch = decoded([Context(inbound=Details(bundle=Bundle(num_sas=count, sas=None)))], version)
-    assert batch["sa_count_in"].tolist() == [min(count, 254)]
+def test_a_null_list_of_sas_is_no_sa_whatever_its_count_says(version: int) -> None:
+    counts = [0, 1, 2, 3, 253, 254, 255, 2**32 - 1]
+    batch = decoded([Context(inbound=Details(bundle=Bundle(num_sas=count, sas=None))) for count in counts], version)
+    assert batch["sa_count_in"].tolist() == [min(count, 254) for count in counts]
     for name in ("spi_in", "ah_spi_in", "transform_in", "auth_type_in", "cipher_type_in", "ah_auth_type_in"):
-        assert batch[name].tolist() == [None], name
+        assert set(batch[name]) == {None}, name
 
 
 @VERSIONS
-@pytest.mark.parametrize("count", [3, 254, 255, 256, 2**31, 2**32 - 1])
-def test_a_count_of_sas_far_too_large_is_believed_up_to_two(version: int, count: int) -> None:
+def test_a_count_of_sas_far_too_large_is_believed_up_to_two(version: int) -> None:
+    counts = [3, 254, 255, 256, 2**31, 2**32 - 1]
     sas = (Sa(spi=1), Sa(spi=2, transform=1))
-    batch = decoded([Context(outbound=Details(bundle=Bundle(num_sas=count, sas=sas)))], version)
-    assert batch["sa_count_out"].tolist() == [min(count, 254)]
-    assert batch["spi_out"].tolist() == [1]
-    assert batch["ah_spi_out"].tolist() == [2]
+    batch = decoded([Context(outbound=Details(bundle=Bundle(num_sas=count, sas=sas))) for count in counts], version)
+    assert batch["sa_count_out"].tolist() == [min(count, 254) for count in counts]
+    assert set(batch["spi_out"]) == {1}
+    assert set(batch["ah_spi_out"]) == {2}
 
 
 @VERSIONS
@@ -227,18 +247,15 @@ def test_the_ids_of_the_whole_range_are_kept() -> None:
 
 def named(*names: str | None) -> list[Context]:
     """A context for each name, as its main-mode target."""
-    return [
-        Context(outbound=Details(bundle=Bundle(identity=Identity(main_mode_target=name)))) for name in names
-    ]
+    return [Context(outbound=Details(bundle=Bundle(identity=Identity(main_mode_target=name)))) for name in names]
 
 
-@pytest.mark.parametrize("name", pages.LONG_NAMES, ids=lambda name: f"{len(name)} characters")
-def test_long_names_are_cut_at_32767_units_and_a_divided_pair_is_replaced(name: str) -> None:
-    page = build(named(name), 1)
-    row = oracle.decode(page.address, 1, 1)[0]
-    found = testing.decode_page(page.address, 1)["main_mode_target_out"][0]
-    assert found == row["main_mode_target_out"]
-    assert len(found.encode("utf-16-le")) // 2 == min(len(name.encode("utf-16-le")) // 2, 32767)
+def test_long_names_are_cut_at_32767_units_and_a_divided_pair_is_replaced() -> None:
+    page = build(named(*pages.LONG_NAMES), 1)
+    expected = [row["main_mode_target_out"] for row in oracle.decode(page.address, page.count, 1)]
+    found = testing.decode_page(page.address, page.count)["main_mode_target_out"].tolist()
+    assert found == expected
+    assert {len(name) for name in found} == {32767}
 
 
 def test_unpaired_surrogates_become_the_replacement_character() -> None:
@@ -264,26 +281,3 @@ def test_names_that_differ_in_one_unit_anywhere_are_different_names() -> None:
     longest = "n" * 40
     names = [longest[:at] + "o" + longest[at + 1 :] for at in range(40)] + [longest[:at] for at in range(41)]
     assert decoded(named(*names))["main_mode_target_out"].tolist() == names
-
-
-# --- Keys -----------------------------------------------------------------------------------------
-
-
-@VERSIONS
-def test_keys_are_wiped_in_contexts_that_the_subnets_leave_out_too(version: int) -> None:
-    """What the decoder passes over is seen through the engine: it refuses the template, so the filter runs here."""
-    output = run_python(
-        """
-import sys
-from wfpsa import testing
-version = int(sys.argv[1])
-with testing.EmbeddedEngine() as control:
-    control.seed(300, 1)
-    with control.open() as engine:
-        control.fail("IPsecSaContextCreateEnumHandle0", 1, 0x80320027)
-        batch = engine.snapshot(remote="203.0.113.1", version=version)
-        print(batch.pushed_down, len(batch))
-""",
-        str(version),
-    )
-    assert output.split()[0] == "False"

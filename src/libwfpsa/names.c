@@ -69,7 +69,7 @@ reserve_name(struct names *names, struct wfpsa_strings *strings, uint32_t length
         strings->offsets = offsets;
         names->capacity = capacity;
     }
-    if (names->units_capacity - names->units_length < length) {
+    if (!names->units || names->units_capacity - names->units_length < length) {
         uint64_t capacity = names->units_capacity * 2 + length + 1024;
         uint16_t *units = wfpsa_reallocate(names->units, capacity, sizeof *units);
         if (!units) {
@@ -78,7 +78,8 @@ reserve_name(struct names *names, struct wfpsa_strings *strings, uint32_t length
         names->units = units;
         names->units_capacity = capacity;
     }
-    if (names->text_capacity - text_end < (uint64_t)length * 3) { /* three bytes of UTF-8 a unit at most */
+    if (!strings->text ||
+        names->text_capacity - text_end < (uint64_t)length * 3) { /* three bytes of UTF-8 a unit at most */
         uint64_t capacity = names->text_capacity * 2 + (uint64_t)length * 3 + 1024;
         char *text;
         if (text_end + (uint64_t)length * 3 > INT32_MAX) {

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "memory.h"
+
 #define GATHER(type)                                                                                                  \
     for (uint64_t i = 0; i < count; i++) {                                                                            \
         ((type *)to)[i] = ((const type *)from)[(int64_t)start + step * (int64_t)(rows ? rows[i] : i)];                \
@@ -38,6 +40,60 @@ gather(void *to, const void *from, unsigned width, uint64_t start, int64_t step,
     }
 }
 
+/* Gives `taken` those names of `from` that its gathered codes refer to, in the same order, and new codes for them. */
+static int
+take_names(struct wfpsa_columns *taken, const struct wfpsa_columns *from)
+{
+    const struct wfpsa_strings *all = &from->strings;
+    struct wfpsa_strings kept = {0, NULL, NULL};
+    uint64_t bytes = 0;
+    uint32_t *codes = wfpsa_allocate_zeroed((uint64_t)all->count + 1, sizeof *codes); /* by old code */
+    if (!codes) {
+        return WFPSA_NO_MEMORY;
+    }
+    for (uint32_t i = 0; i < WFPSA_COLUMN_COUNT; i++) {
+        const uint32_t *cells = taken->columns[i];
+        for (uint64_t row = 0; cells && wfpsa_column_info(i)->kind == WFPSA_TEXT && row < taken->length; row++) {
+            codes[cells[row]] = 1;
+        }
+    }
+    codes[0] = 0;
+    for (uint32_t code = 1; code <= all->count; code++) {
+        if (codes[code]) {
+            codes[code] = ++kept.count;
+            bytes += (uint64_t)(all->offsets[code + 1] - all->offsets[code]);
+        }
+    }
+    kept.offsets = wfpsa_allocate((uint64_t)kept.count + 2, sizeof *kept.offsets);
+    kept.text = wfpsa_allocate(bytes, 1);
+    if (!kept.offsets || !kept.text) {
+        wfpsa_free(kept.offsets);
+        wfpsa_free(kept.text);
+        wfpsa_free(codes);
+        return WFPSA_NO_MEMORY;
+    }
+    kept.offsets[0] = 0;
+    kept.offsets[1] = 0;
+    for (uint32_t code = 1; code <= all->count; code++) {
+        if (codes[code]) {
+            int32_t length = all->offsets[code + 1] - all->offsets[code];
+            memcpy(kept.text + kept.offsets[codes[code]], all->text + all->offsets[code], (size_t)length);
+            kept.offsets[codes[code] + 1] = kept.offsets[codes[code]] + length;
+        }
+    }
+    for (uint32_t i = 0; i < WFPSA_COLUMN_COUNT; i++) {
+        uint32_t *cells = taken->columns[i];
+        for (uint64_t row = 0; cells && wfpsa_column_info(i)->kind == WFPSA_TEXT && row < taken->length; row++) {
+            cells[row] = codes[cells[row]];
+        }
+    }
+    wfpsa_free(codes);
+    wfpsa_free(taken->strings.offsets);
+    wfpsa_free(taken->strings.text);
+    taken->strings = kept;
+    return WFPSA_OK;
+}
+
 struct wfpsa_columns *
 wfpsa_take(const struct wfpsa_columns *from, uint64_t start, int64_t step, const uint64_t *rows, uint64_t count)
 {
@@ -49,16 +105,16 @@ wfpsa_take(const struct wfpsa_columns *from, uint64_t start, int64_t step, const
     if (!taken) {
         return NULL;
     }
-    if (wfpsa_columns_set_strings(taken, from->strings.count, from->strings.offsets, from->strings.text) != WFPSA_OK) {
-        wfpsa_columns_release(taken);
-        return NULL;
-    }
     for (uint32_t i = 0; i < WFPSA_COLUMN_COUNT; i++) {
         if (wanted[i]) {
             gather(taken->columns[i], from->columns[i], wfpsa_column_info(i)->width, start, step, rows, count);
         }
     }
     gather(taken->presence, from->presence, 1, start, step, rows, count);
+    if (take_names(taken, from) != WFPSA_OK) {
+        wfpsa_columns_release(taken);
+        return NULL;
+    }
     return taken;
 }
 

@@ -333,10 +333,11 @@ int
 wfpsa_enumeration_close(struct wfpsa_enumeration *enumeration, struct wfpsa_failure *failure)
 {
     struct wfpsa_session *session = enumeration->session;
-    int status = wfpsa_session_enter(session);
-    if (status != WFPSA_OK) {
-        return WFPSA_OK; /* the session's close has destroyed the handle, or a parent process has it */
+    int status = WFPSA_OK;
+    if (session->process != wfpsa_process_id()) {
+        return WFPSA_OK; /* the handle is the parent's */
     }
+    lock(session); /* also while the session is closing: its close walks the list that this one is in */
     if (enumeration->handle) {
         struct wfpsa_enumeration **link = &session->enumerations;
         while (*link != enumeration) {

@@ -76,7 +76,10 @@ def get_include() -> str:
 
 def __getattr__(name: str) -> str:
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("wfpsa")
+        try:
+            return version("wfpsa")
+        except PackageNotFoundError:
+            raise AttributeError("this wfpsa runs from a checkout and has no version: install it") from None
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,7 @@ cdef SaBatch new_batch(libwfpsa.wfpsa_columns *columns, uint64_t start, int64_t 
     batch.start = start
     batch.step = step
     batch.length = length
-    batch.backend = backend
+    batch.source = backend
     batch.pushed = pushed
     return batch
 
@@ -25,7 +25,7 @@ cdef SaBatch taken(SaBatch batch, uint64_t start, int64_t step, const uint64_t *
         columns = libwfpsa.wfpsa_take(batch.data, start, step, rows, count)
     if columns == NULL:
         raise MemoryError(f"no memory for {count} contexts")
-    return new_batch(columns, 0, 1, count, batch.backend, batch.pushed)
+    return new_batch(columns, 0, 1, count, batch.source, batch.pushed)
 
 
 @cython.final
@@ -46,6 +46,11 @@ cdef class SaBatch:
         cdef uint32_t column
         return tuple([column_names[column] for column in range(libwfpsa.WFPSA_COLUMN_COUNT)
                       if self.data.columns[column] != NULL])
+
+    @property
+    def backend(self):
+        """The engine that answered: "windows" or "embedded" ("memory" for a page decoded where it lay)."""
+        return self.source
 
     @property
     def version(self):
@@ -75,7 +80,7 @@ cdef class SaBatch:
         cdef Py_ssize_t at, start, stop, step, length
         cdef uint32_t column
         if isinstance(key, str):
-            column = find_column(key)
+            column = find_column(str.__str__(key))
             if self.data.columns[column] == NULL:
                 raise KeyError(f"this batch has no column {key!r}: it was read with version={self.data.version}")
             return batch_column(self, column)
@@ -83,9 +88,11 @@ cdef class SaBatch:
             PySlice_Unpack(key, &start, &stop, &step)
             length = PySlice_AdjustIndices(self.length, &start, &stop, step)
             libwfpsa.wfpsa_columns_retain(self.data)
-            return new_batch(self.data, self.start + <uint64_t>(start * self.step), self.step * step, length,
-                             self.backend, self.pushed)
-        at = key
+            if length == 0:
+                return new_batch(self.data, self.start, 1, 0, self.source, self.pushed)
+            return new_batch(self.data, self.start + <uint64_t>(start * self.step), self.step * step if length > 1 else 1,
+                             length, self.source, self.pushed)
+        at = PyNumber_AsSsize_t(key, IndexError)
         if at < 0:
             at += self.length
         if at < 0 or at >= self.length:
@@ -125,7 +132,7 @@ cdef class SaBatch:
             raise MemoryError
         try:
             for index in indices:
-                at = index
+                at = PyNumber_AsSsize_t(index, IndexError)
                 if at < 0:
                     at += self.length
                 if at < 0 or at >= self.length:
@@ -137,7 +144,7 @@ cdef class SaBatch:
             PyMem_Free(wanted)
 
     def __repr__(self):
-        return f"<SaBatch of {self.length} contexts, {len(self.columns)} columns, from {self.backend}>"
+        return f"<SaBatch of {self.length} contexts, {len(self.columns)} columns, from {self.source}>"
 
     def __reduce__(self):
         cdef uint32_t column
@@ -153,7 +160,7 @@ cdef class SaBatch:
                     <const char *>whole.data.columns[column], whole.length * libwfpsa.info_at(column).width)
         presence = PyBytes_FromStringAndSize(<const char *>whole.data.presence, whole.length)
         names = [text_of(strings, code) for code in range(1, strings.count + 1)]
-        return unpickled_batch, (self.data.version, whole.length, cells, presence, names, self.backend, self.pushed)
+        return unpickled_batch, (self.data.version, whole.length, cells, presence, names, self.source, self.pushed)
 
     def arrow(self, *, addresses="binary", enums="integer"):
         """This batch as an Arrow stream of the shape asked for, to be handed to any Arrow consumer.
@@ -189,14 +196,38 @@ cdef object chosen_rows(object rows, Py_ssize_t length):
         view = memoryview(rows)
         if view.ndim != 1:
             raise ValueError(f"rows must be one-dimensional, not {view.ndim}-dimensional")
-        if view.format.lstrip("@=<>!") == "?":
-            if len(view) != length:
-                raise ValueError(f"a mask must have one boolean for each of the {length} contexts, not {len(view)}")
-            return [at for at, wanted in enumerate(view.tolist()) if wanted]
-        if view.format.lstrip("@=<>!") not in "bBhHiIlLqQnN":
-            raise TypeError(f"rows must be integers or booleans, not of format {view.format!r}")
-        return view.tolist()
-    return [int(index) for index in rows] if not isinstance(rows, list) else rows
+        code = native_code(view.format)
+        if code not in tuple("?bBhHiIlLqQnN"):
+            raise TypeError(f"rows must be native integers or booleans, not of format {view.format!r}")
+        if view.format != code:  # what memoryview itself does not read, such as the "<l" of ctypes
+            if not view.c_contiguous:
+                raise TypeError(f"rows of format {view.format!r} must be contiguous")
+            kinds = "?" if code == "?" else "bhiq" if code.islower() else "BHIQ"
+            view = view.cast("B").cast(next(kind for kind in kinds if struct_size(kind) == view.itemsize))
+        if code != "?":
+            return view.tolist()
+        if len(view) != length:
+            raise ValueError(f"a mask must have one boolean for each of the {length} contexts, not {len(view)}")
+        return [at for at, wanted in enumerate(view.tolist()) if wanted]
+    indices = list(rows)  # a copy: what is read may change it
+    if any(isinstance(index, bool) for index in indices):
+        raise TypeError("rows must be indices; a mask of booleans must be a buffer, such as a NumPy array")
+    return indices
+
+
+cdef int struct_size(str code):
+    """The bytes of a native value of a struct code."""
+    return {"?": 1, "b": 1, "h": 2, "i": 4, "q": 8}[code.lower()]
+
+
+cdef str native_code(str shown):
+    """The struct code of a buffer's format without its mark of byte order; "" where that is not this machine's."""
+    import sys
+    if shown[:1] in ("@", "="):
+        return shown[1:]
+    if shown[:1] in ("<", ">", "!"):
+        return shown[1:] if (shown[0] == "<") == (sys.byteorder == "little") else ""
+    return shown
 
 
 def unpickled_batch(version, length, cells, presence, names, backend, pushed):

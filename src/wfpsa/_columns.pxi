@@ -12,7 +12,7 @@ cdef Column new_column(object owner, const uint8_t *cells, int kind, uint32_t wi
     column.cells = cells
     column.kind = kind
     column.width = width
-    column.name = name
+    column.label = name
     column.members = members
     column.start = start
     column.step = step
@@ -41,6 +41,11 @@ cdef class Column:
     protocol gives the cells themselves without a copy, in native byte order: shape (n,), or (n, 16) for addresses and
     GUIDs; absent cells are 0 there, and 255 in enum columns; identities are codes into `strings`.
     """
+
+    @property
+    def name(self):
+        """What the column is called in its batch or report."""
+        return self.label
 
     @property
     def format(self):
@@ -75,12 +80,13 @@ cdef class Column:
         if isinstance(index, slice):
             PySlice_Unpack(index, &start, &stop, &step)
             length = PySlice_AdjustIndices(self.length, &start, &stop, step)
-            part = new_column(self.owner, self.cells, self.kind, self.width, self.name, self.members,
-                              self.start + <uint64_t>(start * self.step), self.step * step, length)
+            part = new_column(self.owner, self.cells, self.kind, self.width, self.label, self.members,
+                              self.start + <uint64_t>(start * self.step if length else 0),
+                              self.step * step if length > 1 else 1, length)
             part.data = self.data
             part.column = self.column
             return part
-        at = index
+        at = PyNumber_AsSsize_t(index, IndexError)
         if at < 0:
             at += self.length
         if at < 0 or at >= self.length:
@@ -112,7 +118,7 @@ cdef class Column:
         for at in range(*slice(start, stop).indices(self.length)):
             if self.value(at) == value:
                 return at
-        raise ValueError(f"{value!r} is not in column {self.name!r}")
+        raise ValueError(f"{value!r} is not in column {self.label!r}")
 
     def count(self, value):
         """How often the value occurs."""
@@ -121,19 +127,19 @@ cdef class Column:
     def __repr__(self):
         shown = ", ".join([repr(self.value(at)) for at in range(min(self.length, 3))])
         more = ", ..." if self.length > 3 else ""
-        return f"<Column {self.name} of {self.length}: [{shown}{more}]>"
+        return f"<Column {self.label} of {self.length}: [{shown}{more}]>"
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         cdef bint wide = self.width == 16
         cdef bint contiguous = self.step == 1 or self.length <= 1
         if flags & PyBUF_WRITABLE:
-            raise BufferError(f"column {self.name!r} is read-only")
+            raise BufferError(f"column {self.label!r} is read-only")
         if not contiguous and (flags & PyBUF_STRIDES != PyBUF_STRIDES or flags & PyBUF_ANY_CONTIGUOUS & ~PyBUF_STRIDES
                                or flags & PyBUF_C_CONTIGUOUS & ~PyBUF_STRIDES
                                or flags & PyBUF_F_CONTIGUOUS & ~PyBUF_STRIDES):
-            raise BufferError(f"column {self.name!r} is a slice with a step, and not contiguous")
+            raise BufferError(f"column {self.label!r} is a slice with a step, and not contiguous")
         if wide and self.length > 1 and flags & PyBUF_F_CONTIGUOUS & ~PyBUF_STRIDES:
-            raise BufferError(f"column {self.name!r} is in C order")
+            raise BufferError(f"column {self.label!r} is in C order")
         buffer.buf = <void *>(self.cells + self.start * self.width)
         buffer.obj = self
         buffer.len = self.length * self.width

@@ -28,7 +28,7 @@ cdef class SaBatch:
     cdef uint64_t start
     cdef int64_t step
     cdef Py_ssize_t length
-    cdef readonly str backend
+    cdef str source
     cdef object pushed
 
 cdef class SaBatchIterator:
@@ -57,7 +57,7 @@ cdef class Column:
     cdef int kind
     cdef uint32_t width
     cdef list members
-    cdef readonly str name
+    cdef str label
     cdef Py_ssize_t shape[2]
     cdef Py_ssize_t strides[2]
 

@@ -16,7 +16,8 @@ KEY_MARK: bytes
 
 @final
 class Column(Sequence[_T], Generic[_T]):
-    name: str
+    @property
+    def name(self) -> str: ...
     @property
     def format(self) -> str: ...
     @property
@@ -267,7 +268,8 @@ class SaDetails:
 
 @final
 class SaBatch(Sequence[SaContext]):
-    backend: str
+    @property
+    def backend(self) -> str: ...
     @property
     def columns(self) -> tuple[str, ...]: ...
     @property

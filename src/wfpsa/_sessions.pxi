@@ -136,6 +136,7 @@ cdef class Session:
         if self.session != NULL:
             with nogil:
                 status = libwfpsa.wfpsa_session_close(self.session, &failure)
+        self.store = None
         check(status, &failure)
 
     cdef libwfpsa.wfpsa_session *opened(self) except NULL:
@@ -194,7 +195,7 @@ cdef class Session:
         cdef libwfpsa.wfpsa_failure failure
         cdef int status, lost = 0
         cdef uint64_t before
-        while items.done < items.count and not lost:
+        while True:
             before = items.done
             with nogil:
                 status = libwfpsa.wfpsa_session_expire(session, items.ids, items.count, 50, &items.done,
@@ -203,6 +204,8 @@ cdef class Session:
                 return  # closed in the middle: the items say how far it came
             check(status, &failure)
             PyErr_CheckSignals()
+            if lost or items.done == items.count:
+                return
 
     def drain(self, uint32_t version, uint32_t page_size):
         """Enumerates everything and frees each page unread; returns the number of contexts."""
@@ -279,8 +282,8 @@ cdef class ExpiryItems:
             targets = batch_column(targets, libwfpsa.WFPSA_COLUMN_context_id)
         if isinstance(targets, Column):
             column = targets
-            if column.name != "context_id" or column.kind != libwfpsa.WFPSA_U64:
-                raise TypeError(f"targets must be context ids: column {column.name!r} holds something else")
+            if column.label != "context_id" or column.kind != libwfpsa.WFPSA_U64:
+                raise TypeError(f"targets must be context ids: column {column.label!r} holds something else")
             self.allocate(column.length)
             for at in range(self.count):
                 self.ids[at] = (<const uint64_t *>column.cells)[column.start + at * <uint64_t>column.step]
@@ -298,8 +301,7 @@ cdef class ExpiryItems:
 
     cdef int from_buffer(self, Py_buffer *view) except -1:
         shown = (<bytes>view.format).decode() if view.format != NULL else "B"
-        native = shown in ("Q", "@Q", "=Q") or (view.itemsize == 8 and shown in ("L", "@L", "N", "@N"))
-        if not native:
+        if view.itemsize != 8 or native_code(shown) not in ("Q", "L", "N"):
             raise TypeError(f"a buffer of targets must hold native uint64 values (format 'Q'), not {shown!r}")
         if view.ndim != 1:
             raise ValueError(f"a buffer of targets must be one-dimensional, not {view.ndim}-dimensional")

@@ -80,10 +80,9 @@ def _lock_wait_ms(lock_timeout: float | None) -> int:
         return 0xFFFFFFFF
     if not lock_timeout > 0:
         raise ValueError(f"lock_timeout must be above 0 seconds (None for the engine's default), not {lock_timeout}")
-    milliseconds = math.ceil(lock_timeout * 1000)
-    if milliseconds >= 0xFFFFFFFF:
+    if lock_timeout > 0xFFFFFFFE / 1000:
         raise ValueError(f"lock_timeout must be below {0xFFFFFFFF // 1000} seconds or math.inf, not {lock_timeout}")
-    return milliseconds
+    return math.ceil(lock_timeout * 1000)
 
 
 def _parse_target(target: str) -> tuple[str, str, dict[str, Any]]:
@@ -96,8 +95,8 @@ def _parse_target(target: str) -> tuple[str, str, dict[str, Any]]:
             raise ValueError(f'the target "windows:" takes nothing after the colon, not {rest!r}')
         return scheme, "", {}
     name, _, query = rest.partition("?")
-    if name and not (name.isascii() and name.replace("-", "").replace("_", "").isalnum() and len(name) <= 63):
-        raise ValueError(f"the name of an embedded engine is 1 to 63 letters, digits, - and _, not {name!r}")
+    if name:
+        store_name(name)
     options = {}
     for part in query.split("&") if query else ():
         key, equals, text = part.partition("=")
@@ -113,6 +112,13 @@ def _parse_target(target: str) -> tuple[str, str, dict[str, Any]]:
         except ValueError:
             raise ValueError(f"option {key!r} in target {target!r} must be {accepted}, not {text!r}") from None
     return scheme, name, options
+
+
+def store_name(name: str) -> str:
+    """The name of a shared embedded engine, if it is one."""
+    if not (name.isascii() and name.replace("-", "").replace("_", "").isalnum() and len(name) <= 63):
+        raise ValueError(f"the name of an embedded engine is 1 to 63 letters, digits, - and _, not {name!r}")
+    return name
 
 
 def _whole(text: str) -> int:
@@ -172,10 +178,14 @@ def _subnet(value: "Subnet | None", argument: str) -> _SubnetParts | None:
         return None
     import ipaddress
 
+    accepted = "a subnet or address such as '10.2.0.0/16' or '2001:db8::1'"
+    if not isinstance(
+        value, str | ipaddress.IPv4Network | ipaddress.IPv6Network | ipaddress.IPv4Address | ipaddress.IPv6Address
+    ):
+        raise TypeError(f"{argument} must be {accepted}, not {type(value).__name__}")
     try:
         network = ipaddress.ip_network(value)
-    except (ValueError, TypeError) as error:
-        accepted = "a subnet or address such as '10.2.0.0/16' or '2001:db8::1'"
+    except ValueError as error:
         raise ValueError(f"{argument} must be {accepted}, not {value!r}: {error}") from None
     if isinstance(network, ipaddress.IPv4Network):
         return 4, b"\0" * 10 + b"\xff\xff" + network.network_address.packed, network.prefixlen
@@ -204,7 +214,8 @@ def _context_id(value: SupportsIndex) -> int:
     return _integer(value, "context_id", 0, 2**64 - 1, "0 to 2**64 - 1")
 
 
-def _version(value: SupportsIndex) -> int:
+def checked_version(value: SupportsIndex) -> int:
+    """The version of the structures to read, if it is one."""
     return _integer(value, "version", 0, 1, "0 (IPSEC_SA_CONTEXT0) or 1 (IPSEC_SA_CONTEXT1)")
 
 
@@ -250,7 +261,7 @@ class Engine:
         MemoryError. Never returns part of a listing.
         """
         parts = _subnets(local, remote)
-        enumeration = self._session.enumerate(*parts, _version(version), _page_size(page_size))
+        enumeration = self._session.enumerate(*parts, checked_version(version), _page_size(page_size))
         try:
             batch = enumeration.read(True)
         except BaseException:
@@ -273,7 +284,7 @@ class Engine:
         iterator is exhausted, closed or dropped. An error in the middle is raised: what came before was not all.
         """
         parts = _subnets(local, remote)
-        return self._pages(parts, _version(version), _page_size(page_size))
+        return self._pages(parts, checked_version(version), _page_size(page_size))
 
     def _pages(
         self, parts: tuple[_SubnetParts | None, _SubnetParts | None], version: int, page_size: int
@@ -289,7 +300,7 @@ class Engine:
 
     def get(self, context_id: SupportsIndex, *, version: int = 1) -> _native.SaContext:
         """The context with that id; NotFound where the engine does not know it (any more)."""
-        return self._session.get(_context_id(context_id), _version(version))[0]
+        return self._session.get(_context_id(context_id), checked_version(version))[0]
 
     def expire(self, targets: "Targets") -> ExpiryReport:
         """Expires contexts in mass: their outbound SAs go at once, their inbound SAs about a minute later.

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from wfpsa import _native
-from wfpsa.engine import DEFAULT_PAGE_SIZE, Engine, open_engine
+from wfpsa.engine import DEFAULT_PAGE_SIZE, Engine, checked_version, open_engine, store_name
 
 __all__ = ["KEY_MARK", "EmbeddedEngine", "decode_page", "drain", "fail_allocation", "functions", "live_counters"]
 
@@ -23,7 +23,7 @@ class EmbeddedEngine:
 
     def __init__(self, name: str | None = None) -> None:
         """Makes or joins the store of that name, or of a new one."""
-        self._name = name or f"testing-{next(_numbers)}"
+        self._name = f"testing-{next(_numbers)}" if name is None else store_name(name)
         self._store: _native.Store | None = _native.Store(self._name)
 
     @property
@@ -114,7 +114,7 @@ def decode_page(address: int, count: int, version: int = 1) -> _native.SaBatch:
 
     The address is believed: a wrong one crashes the process.
     """
-    return _native.decode_page(address, count, version)
+    return _native.decode_page(address, count, checked_version(version))
 
 
 def drain(engine: Engine, *, version: int = 1, page_size: int = DEFAULT_PAGE_SIZE) -> int:
@@ -122,4 +122,4 @@ def drain(engine: Engine, *, version: int = 1, page_size: int = DEFAULT_PAGE_SIZ
 
     The floor that a benchmark measures enumeration against: what remains is the engine's own work.
     """
-    return engine._session.drain(version, page_size)
+    return engine._session.drain(checked_version(version), page_size)

@@ -47,7 +47,11 @@ def c(built: Built, rest: list[str]) -> bool:
         programs.mkdir()
         cross(built.host, built.cache, "ctests", built.python.parent, programs, cwd=folder)
         shutil.copy(built.dll, programs)
-        failed = [program.stem for program in sorted(programs.glob("*.exe")) if wine_run(built.cache, program, closing=CLOSING)]
+        failed = [
+            program.stem
+            for program in sorted(programs.glob("*.exe"))
+            if wine_run(built.cache, program, closing=CLOSING)
+        ]
         wanted = len(list((ROOT / "tests/c").glob("test_*.c")))
         ran = len(list(programs.glob("*.exe")))
     print(f"{ran - len(failed)} programs passed, {len(failed)} failed {' '.join(failed)}")

@@ -1,6 +1,5 @@
 """The command itself: its verbs, what comes before them, and which error becomes which exit code."""
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -19,8 +18,10 @@ app = typer.Typer(
     epilog=EXIT_CODES,
 )
 
-for _name, _verb in (("list", show.list_contexts), ("get", show.get), ("expire", expire.expire), ("doctor", doctor.doctor)):
-    app.command(_name, epilog=EXIT_CODES)(_verb)
+app.command("list", epilog=EXIT_CODES)(show.list_contexts)
+app.command("get", epilog=EXIT_CODES)(show.get)
+app.command("expire", epilog=EXIT_CODES)(expire.expire)
+app.command("doctor", epilog=EXIT_CODES)(doctor.doctor)
 
 _CommandLineFault: type[Exception] = typer.BadParameter.__mro__[1]
 """The parent of all that typer says of a command line that it cannot parse; typer gives it no name of its own."""
@@ -61,9 +62,7 @@ def run(argv: Sequence[str]) -> int:
         return _failed(str(fault), ExitCode.USAGE)
     except wfpsa.AccessDenied as error:
         return _failed(f"{error}\n{ELEVATE}; wfpsa doctor says more", ExitCode.DENIED)
-    except wfpsa.NotFound as error:
-        return _failed(str(error), ExitCode.NOTHING)
-    except (wfpsa.WfpError, Failure) as error:
+    except (OSError, Failure) as error:  # WfpErrors are OSErrors
         return _failed(str(error), ExitCode.FAILURE)
     except MemoryError as error:
         return _failed(str(error) or "out of memory", ExitCode.FAILURE)
@@ -72,6 +71,5 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _failed(message: str, code: ExitCode) -> int:
-    sys.stdout.flush()
     notice(message, "red")
     return code

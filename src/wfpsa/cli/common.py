@@ -4,11 +4,11 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 
@@ -21,8 +21,8 @@ FALLBACK = "embedded:?contexts=20&seed=7"
 """What list, get and doctor show off Windows where no engine is named."""
 
 ELEVATE = (
-    "run it from an elevated prompt, as a member of Administrators or Network Configuration Operators "
-    "(without elevation an administrator is an ordinary user here)"
+    "run it elevated, as a member of Administrators, or as a member of Network Configuration Operators "
+    "(an administrator without elevation counts as an ordinary user)"
 )
 
 EXIT_CODES = (
@@ -168,6 +168,14 @@ def empty_batch() -> wfpsa.SaBatch:
     """A batch without contexts: it knows the columns, and a predicate can be tried on it before an engine is asked."""
     with wfpsa.open_engine("embedded:") as engine:
         return engine.snapshot()
+
+
+def pages(
+    engine: wfpsa.Engine, local: str | None, remote: str | None, page_size: int
+) -> contextlib.closing[Generator[wfpsa.SaBatch, None, None]]:
+    """All contexts between those subnets in pages, whose enumeration ends with the `with` block."""
+    found = engine.pages(local=local, remote=remote, page_size=page_size)
+    return contextlib.closing(cast("Generator[wfpsa.SaBatch, None, None]", found))
 
 
 def snapshot(engine: wfpsa.Engine, local: str | None, remote: str | None) -> wfpsa.SaBatch:

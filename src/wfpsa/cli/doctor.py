@@ -1,6 +1,5 @@
 """The verb that says which engine answers, whether this user may enumerate, and what to do if not."""
 
-import contextlib
 import platform
 import sys
 
@@ -14,6 +13,7 @@ from wfpsa.cli.common import (
     Target,
     installed_version,
     opened,
+    pages,
     target_or_fallback,
 )
 from wfpsa.cli.output import FactsFormat, write_facts
@@ -55,8 +55,8 @@ def _examine(target: Target, facts: dict[str, object]) -> ExitCode:
         with opened(target) as engine:
             facts.update(opens=True, backend=engine.backend)
             step = "enumerates"
-            with contextlib.closing(engine.pages(page_size=1)) as pages:
-                next(pages, None)
+            with pages(engine, None, None, 1) as each:
+                next(each, None)
             facts.update(enumerates=True)
     except wfpsa.AccessDenied as error:
         facts.update({step: False, "error": str(error), "advice": _denied_advice(target)})
@@ -69,7 +69,7 @@ def _examine(target: Target, facts: dict[str, object]) -> ExitCode:
 
 def _denied_advice(target: Target) -> str:
     if target.text.startswith("embedded:"):
-        return "the rights= option of this embedded engine denies it, as Windows does; there " + ELEVATE
+        return f"the rights= of this embedded engine deny it; on Windows: {ELEVATE}"
     return f"{ELEVATE}; other software may have changed the access list of the filtering engine"
 
 

@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -21,7 +21,7 @@ from wfpsa.cli.common import (
     progress,
     snapshot,
 )
-from wfpsa.cli.output import FactsFormat, write_facts
+from wfpsa.cli.output import FactsFormat, cell, write_facts
 from wfpsa.cli.show import FactsFormatOption, LocalOption, RemoteOption, WhereOption
 
 _TOP = 5
@@ -39,7 +39,7 @@ def expire(
     ] = None,
     ids_from: Annotated[
         str | None,
-        typer.Option("--ids-from", metavar="FILE", help="The ids in this file, one a line, # for comments; - is stdin."),
+        typer.Option("--ids-from", metavar="FILE", help="The ids in this file, one a line, # comments; - is stdin."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do it. Without this it is a dry run.")] = False,
     format: FactsFormatOption = FactsFormat.TABLE,
@@ -53,18 +53,19 @@ def expire(
     and 1 where all failed. Ctrl-C stops it, and the counts say how far it came.
     """
     wanted = _wanted_ids(ids, ids_from)
-    filters = [name for name, value in (("--local", local), ("--remote", remote), ("--where", where)) if value]
-    if wanted is None and not filters:
-        raise UsageFault("say what to expire: --id, --ids-from, --local, --remote or --where (--where true is everything)")
-    if wanted is not None and filters:
-        raise UsageFault(f"ids and {filters[0]} do not go together: name the contexts one way or the other")
+    filters = {"--local": local, "--remote": remote, "--where": where}
+    named = [name for name, value in filters.items() if value is not None]
+    if wanted is None and not named:
+        raise UsageFault("say what to expire: --id, --ids-from, --local, --remote or --where (--where true is all)")
+    if wanted is not None and named:
+        raise UsageFault(f"ids and {named[0]} do not go together: name the contexts one way or the other")
     target = named_target(context, engine)
     if target is None:
         raise UsageFault(
             "expire needs an engine to be named off Windows: --engine TARGET or WFPSA_ENGINE, "
             'as in --engine "embedded:?contexts=1000"'
         )
-    if where:
+    if where is not None:
         from wfpsa.cli.where import check
 
         check(where)
@@ -113,7 +114,7 @@ def _ids_in(name: str) -> list[int]:
 
 def _selected(engine: wfpsa.Engine, local: str | None, remote: str | None, where: str | None) -> wfpsa.SaBatch:
     batch = snapshot(engine, local, remote)
-    if not where:
+    if where is None:
         return batch
     from wfpsa.cli.where import matching
 
@@ -131,8 +132,8 @@ def _expire_batch(engine: wfpsa.Engine, batch: wfpsa.SaBatch, yes: bool, format:
         return _expire(engine, batch, format)
     column = batch["remote_address"]
     counts = Counter(column)
-    top = {str(batch[column.index(key)].remote_address): count for key, count in counts.most_common(_TOP)}
-    _write_plan({"would_expire": len(batch), **_remotes(top, len(batch))}, format)
+    top = {cell(batch[column.index(key)].remote_address): count for key, count in counts.most_common(_TOP)}
+    _write_plan(engine, {"would_expire": len(batch), **_remotes(top, len(batch))}, format)
     return ExitCode.DONE
 
 
@@ -147,12 +148,12 @@ def _expire_ids(engine: wfpsa.Engine, wanted: list[int], yes: bool, format: Fact
     with progress("looking the ids up"):
         for context_id in wanted:
             try:
-                remotes[str(engine.get(context_id).remote_address)] += 1
+                remotes[cell(engine.get(context_id).remote_address)] += 1
             except wfpsa.NotFound:
                 unknown.append(context_id)
     known = len(wanted) - len(unknown)
     facts = {"would_expire": known, **_remotes(dict(remotes.most_common(_TOP)), known), "not_known": unknown}
-    _write_plan(facts, format)
+    _write_plan(engine, facts, format)
     return ExitCode.DONE if known else ExitCode.NOTHING
 
 
@@ -161,20 +162,22 @@ def _remotes(top: Mapping[str, int], total: int) -> dict[str, object]:
     return {"remote_addresses": dict(top), "other_addresses": total - sum(top.values())}
 
 
-def _write_plan(facts: Mapping[str, object], format: FactsFormat) -> None:
+def _write_plan(engine: wfpsa.Engine, facts: Mapping[str, object], format: FactsFormat) -> None:
     write_facts(facts, format)
-    notice("a dry run: nothing was expired; --yes does it", "yellow")
+    notice(f"a dry run on {engine.target}: nothing was expired; --yes does it", "yellow")
 
 
 def _expire(engine: wfpsa.Engine, targets: wfpsa.SaBatch | list[int], format: FactsFormat) -> int:
+    """Expires them and writes how many had which outcome."""
+    what = f"{plural(len(targets), 'context')} of {engine.target}"
     interrupted = False
     try:
-        with progress(f"expiring {plural(len(targets), 'context')}"):
+        with progress(f"expiring {what}"):
             report = engine.expire(targets)
     except wfpsa.ExpiryInterrupted as interrupt:
         interrupted = True
-        report = interrupt.report
-        notice(str(interrupt), "red")
+        report = cast(wfpsa.ExpiryReport, interrupt.report)
+    notice(f"interrupted while expiring {what}" if interrupted else what, "red" if interrupted else "cyan")
     counts = report.counts
     write_facts({outcome.name: count for outcome, count in counts.items() if count}, format)
     _explain(zip(report.outcome, report.code, strict=True) if any(counts[o] for o in _NOT_DONE) else ())
@@ -192,8 +195,8 @@ def _explain(results: Iterable[tuple[wfpsa.Outcome, int]]) -> None:
 def _exit_code(counts: Mapping[wfpsa.Outcome, int], interrupted: bool) -> ExitCode:
     total = sum(counts.values())
     missed = sum(counts[outcome] for outcome in _NOT_DONE)
-    if interrupted:
-        return ExitCode.PARTIAL if total > counts[wfpsa.Outcome.NOT_ATTEMPTED] else ExitCode.INTERRUPTED
+    if interrupted and counts[wfpsa.Outcome.NOT_ATTEMPTED] == total:
+        return ExitCode.INTERRUPTED
     if not missed:
         return ExitCode.DONE
     if missed < total:

@@ -1,4 +1,4 @@
-"""How results are written: tables for people, file formats through DuckDB, to stdout or to a file beside and renamed."""
+"""How results are written: which format and columns, tables for people, to stdout or to a file."""
 
 import contextlib
 import difflib
@@ -9,8 +9,7 @@ import os
 import secrets
 import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum, StrEnum
 from itertools import chain, islice
 from pathlib import Path
@@ -55,8 +54,6 @@ TABLE_COLUMNS = (
 
 _NEVER_HIDDEN = 3
 _ROWS_MEASURED = 10_000
-_ROWS_A_PART = 16_384
-_BYTES_A_PART = 1 << 20
 
 _SUFFIXES = {
     ".json": Format.JSON,
@@ -164,7 +161,15 @@ def emit(batches: Sequence[wfpsa.SaBatch], names: Sequence[str], chosen: Format,
     if chosen is Format.TABLE:
         _emit_table(batches, names, output)
         return
-    with contextlib.closing(_PARTS[chosen](batches, names)) as parts:
+    from wfpsa.cli import formats
+
+    makers = {
+        Format.JSON: formats.json,
+        Format.JSONL: formats.jsonl,
+        Format.CSV: formats.csv,
+        Format.PARQUET: formats.parquet,
+    }
+    with contextlib.closing(makers[chosen](batches, names)) as parts:
         _send(parts, output)
 
 
@@ -177,107 +182,6 @@ def _send(parts: Iterable[bytes], output: Path | None) -> None:
     with _replaced(output) as file:
         for part in parts:
             file.write(part)
-
-
-# ---- file formats ----
-
-
-class _Copier:
-    """Copies batches into a file of its own through DuckDB's COPY; a context manager."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        import duckdb
-
-        self._columns = ", ".join(f'"{name}"' for name in names)
-        self._error = duckdb.Error
-        self._folder = tempfile.TemporaryDirectory(prefix="wfpsa-")
-        self.path = Path(self._folder.name, "part")
-        self._connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
-
-    def __enter__(self) -> "_Copier":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
-        self._folder.cleanup()
-
-    def _execute(self, statement: str) -> None:
-        from wfpsa.cli.where import interruptible
-
-        try:
-            with interruptible():
-                self._connection.execute(statement)
-        except self._error as error:
-            raise Failure(f"cannot write the contexts: {error}") from error
-
-    def _each(self, batches: Iterable[wfpsa.SaBatch], statement: Callable[[str], str]) -> Iterator[None]:
-        """Executes the statement made from "SELECT ..." for each of the batches."""
-        for batch in batches:
-            self._connection.register("contexts", batch.arrow(addresses="text", enums="name"))
-            try:
-                self._execute(statement(f"SELECT {self._columns} FROM contexts"))
-            finally:
-                self._connection.unregister("contexts")
-            yield
-
-    def _copy(self, options: str) -> Callable[[str], str]:
-        path = str(self.path).replace("'", "''")
-        return lambda select: f"COPY ({select}) TO '{path}' ({options})"
-
-    def pieces(self, batches: Iterable[wfpsa.SaBatch], options: str) -> Iterator[bytes]:
-        """What COPY writes for each piece of the batches, so that neither memory nor disk grows with their number."""
-        slices = (batch[at : at + _ROWS_A_PART] for batch in batches for at in range(0, len(batch), _ROWS_A_PART))
-        for _ in self._each(slices, self._copy(options)):
-            yield self.path.read_bytes()
-
-    def whole(self, batches: Sequence[wfpsa.SaBatch], options: str) -> None:
-        """Makes one file of all batches."""
-        if len(batches) == 1:
-            for _ in self._each(batches, self._copy(options)):
-                pass
-            return
-        for _ in self._each(batches[:1], lambda select: f"CREATE TABLE whole AS {select}"):
-            pass
-        for _ in self._each(batches[1:], lambda select: f"INSERT INTO whole {select}"):
-            pass
-        self._execute(self._copy(options)("FROM whole"))
-
-
-def _jsonl_parts(batches: Sequence[wfpsa.SaBatch], names: Sequence[str]) -> Generator[bytes, None, None]:
-    with _Copier(names) as copier:
-        yield from copier.pieces(batches, "FORMAT json, ARRAY false")
-
-
-def _json_parts(batches: Sequence[wfpsa.SaBatch], names: Sequence[str]) -> Generator[bytes, None, None]:
-    """One array of the lines of JSONL: a line break is never inside a JSON text."""
-    before = b"[\n"
-    with contextlib.closing(_jsonl_parts(batches, names)) as parts:
-        for part in parts:
-            yield before + part.rstrip(b"\n").replace(b"\n", b",\n")
-            before = b",\n"
-    yield b"[]\n" if before == b"[\n" else b"\n]\n"
-
-
-def _csv_parts(batches: Sequence[wfpsa.SaBatch], names: Sequence[str]) -> Generator[bytes, None, None]:
-    yield ",".join(names).encode() + b"\n"
-    with _Copier(names) as copier:
-        yield from copier.pieces(batches, "FORMAT csv, HEADER false")
-
-
-def _parquet_parts(batches: Sequence[wfpsa.SaBatch], names: Sequence[str]) -> Generator[bytes, None, None]:
-    with _Copier(names) as copier:
-        copier.whole(batches, "FORMAT parquet")
-        with open(copier.path, "rb") as file:
-            while part := file.read(_BYTES_A_PART):
-                yield part
-
-
-_PARTS = {
-    Format.JSON: _json_parts,
-    Format.JSONL: _jsonl_parts,
-    Format.CSV: _csv_parts,
-    Format.PARQUET: _parquet_parts,
-}
 
 
 # ---- text for people ----
@@ -336,7 +240,7 @@ class _Table:
         while shown > _NEVER_HIDDEN and sum(self._widths[:shown]) + 2 * (shown - 1) > room:
             shown -= 1
         hidden = len(self._widths) - shown
-        self._widths = self._widths[:shown]
+        del self._widths[shown:], self._titles[shown:]
         return hidden
 
     def _line(self, cells: Iterable[str]) -> str:
@@ -346,7 +250,7 @@ class _Table:
     @property
     def header(self) -> str:
         """The names of the columns, the words of each one below the other where stacked."""
-        height = max(map(len, self._titles[: len(self._widths)]))
+        height = max(map(len, self._titles))
         lines = zip(*([""] * (height - len(title)) + title for title in self._titles), strict=True)
         return "\n".join(map(self._line, lines))
 
@@ -397,7 +301,7 @@ def write_facts(facts: Mapping[str, object], chosen: FactsFormat) -> None:
         write(json.dumps(facts, ensure_ascii=False, indent=2).encode() + b"\n")
         return
     width = max((len(name) for name in facts), default=0)
-    write_text("".join(f"{name:{width}}  {_fact(value)}\n".rstrip(" ") for name, value in facts.items()))
+    write_text("".join(f"{name:{width}}  {_fact(value)}\n" for name, value in facts.items()))
 
 
 def _fact(value: object) -> str:
@@ -406,20 +310,3 @@ def _fact(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(cell, value)) or "-"
     return cell(value)
-
-
-def context_facts(context: wfpsa.SaContext, empty: wfpsa.SaBatch) -> dict[str, object]:
-    """All columns of a context as the readable Arrow stream has them: texts, numbers, booleans, None."""
-    import duckdb
-
-    with duckdb.connect(":memory:") as connection:
-        connection.register("contexts", empty.arrow(addresses="text", enums="name"))
-        types = connection.execute("DESCRIBE contexts").fetchall()
-    return {name: _readable(getattr(context, name), kind) for name, kind, *_ in types}
-
-
-def _readable(value: object, kind: str) -> object:
-    """The value; as text where its column is one, which holds the numbers of enumerations without a name too."""
-    if value is None or kind != "VARCHAR":
-        return value
-    return value.name if isinstance(value, IntEnum) else str(value)

@@ -1,7 +1,5 @@
 """The verbs that show contexts: list and get."""
 
-import contextlib
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +15,7 @@ from wfpsa.cli.common import (
     empty_batch,
     notice,
     opened,
+    pages,
     parse_id,
     plural,
     progress,
@@ -97,7 +96,8 @@ def list_contexts(
     output.emit(batches, names, chosen, file)
     count = sum(map(len, batches))
     if chosen is output.Format.TABLE or file is not None:
-        notice(f"{'the first ' if count == limit else ''}{plural(count, 'context')} from {target.text}")
+        limited = ", as many as --limit allows" if count == limit else ""
+        notice(f"{plural(count, 'context')} from {target.text}{limited}")
     return ExitCode.DONE if count else ExitCode.NOTHING
 
 
@@ -105,12 +105,11 @@ def _first(engine: wfpsa.Engine, local: str | None, remote: str | None, limit: i
     """The first `limit` contexts in the batches they came in; no page after the last needed one is asked for."""
     found: list[wfpsa.SaBatch] = []
     missing = limit
-    with argument_faults(), progress("enumerating contexts"):
-        with contextlib.closing(engine.pages(local=local, remote=remote, page_size=min(limit, _PAGE))) as pages:
-            while missing and (page := next(pages, None)) is not None:
-                if part := page[:missing]:
-                    found.append(part)
-                    missing -= len(part)
+    with argument_faults(), progress("enumerating contexts"), pages(engine, local, remote, min(limit, _PAGE)) as each:
+        while missing and (page := next(each, None)) is not None:
+            if part := page[:missing]:
+                found.append(part)
+                missing -= len(part)
     return found
 
 
@@ -125,9 +124,16 @@ def get(
         wanted = parse_id(context_id)
     except ValueError as error:
         raise UsageFault(str(error)) from error
-    with opened(target_or_fallback(context, engine)) as open_engine:
-        found = open_engine.get(wanted)
-    facts = output.context_facts(found, empty_batch())
+    target = target_or_fallback(context, engine)
+    with opened(target) as open_engine:
+        try:
+            found = open_engine.get(wanted)
+        except wfpsa.NotFound as error:
+            notice(f"{target.text} has no context with the id {wanted} (any more): {error}", "red")
+            return ExitCode.NOTHING
+    from wfpsa.cli.formats import context_facts
+
+    facts = context_facts(found, empty_batch())
     if format is output.FactsFormat.TABLE:
         facts = {name: value for name, value in facts.items() if value is not None}
     output.write_facts(facts, format)

@@ -1,12 +1,10 @@
 """The SQL predicate of --where: one expression over the readable columns, evaluated by DuckDB behind closed doors."""
 
-import contextlib
-from collections.abc import Iterator
-
 import duckdb
 
 import wfpsa
-from wfpsa.cli.common import Failure, UsageFault, empty_batch
+from wfpsa.cli.common import UsageFault, empty_batch
+from wfpsa.cli.duck import execute, faults
 
 _CLOSED = {
     "enable_external_access": "false",
@@ -18,17 +16,6 @@ _CLOSED = {
 """No files, no network, no extensions, no Python variables, and no way to change that."""
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Makes KeyboardInterrupt of the RuntimeError by which DuckDB tells of Ctrl-C."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "interrupt" in str(error).lower():
-            raise KeyboardInterrupt from error
-        raise
-
-
 def check(predicate: str) -> None:
     """Raises UsageFault unless that is one expression over columns that exist; asks no engine."""
     matching(empty_batch(), predicate)
@@ -36,15 +23,10 @@ def check(predicate: str) -> None:
 
 def matching(batch: wfpsa.SaBatch, predicate: str, limit: int | None = None) -> wfpsa.SaBatch:
     """The contexts for which the predicate is true, in their order; at most `limit`."""
-    try:
-        with interruptible(), duckdb.connect(":memory:", config=dict(_CLOSED)) as connection:
-            _check_expression(connection, predicate)
-            connection.register("contexts", batch.arrow(addresses="text", enums="name"))
-            rows = connection.execute(_selection(predicate, limit)).fetchall()
-    except (duckdb.OutOfMemoryException, duckdb.FatalException, duckdb.InternalException) as error:
-        raise Failure(f"--where: {error}") from error
-    except duckdb.Error as error:
-        raise UsageFault(f"--where: {error}") from error
+    with faults("--where", UsageFault), duckdb.connect(":memory:", config=dict(_CLOSED)) as connection:
+        _check_expression(connection, predicate)
+        connection.register("contexts", batch.arrow(addresses="text", enums="name"))
+        rows = execute(connection, _selection(predicate, limit))
     return batch.take([row for (row,) in rows])
 
 
@@ -62,6 +44,8 @@ def _check_expression(connection: duckdb.DuckDBPyConnection, predicate: str) -> 
     What does both cannot end our parenthesis ("1) OR (1" does not parse alone) nor be more than an expression
     ("1 FROM x" and "1 LIMIT 1" do not parse inside it).
     """
+    if not predicate.isprintable() and any(0xD800 <= ord(c) <= 0xDFFF for c in predicate):
+        raise UsageFault("--where is not text: it has bytes that are not of this terminal's encoding")
     for query in (f"SELECT\n{predicate}\n", f"SELECT 1 FROM contexts WHERE (\n{predicate}\n)"):
         statements = connection.extract_statements(query)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
