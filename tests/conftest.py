@@ -62,6 +62,10 @@ def why_left_out(item: pytest.Item) -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("markexpr"):  # live tests only where asked for by -m live
+        live = [item for item in items if item.get_closest_marker("live")]
+        items[:] = [item for item in items if item not in live]
+        config.hook.pytest_deselected(items=live)
     reasons = {item: reason for item in items if (reason := why_left_out(item))}
     items[:] = [item for item in items if item not in reasons]
     config.hook.pytest_deselected(items=list(reasons))
