@@ -1,4 +1,4 @@
-"""Wine's own fwpuclnt.dll, whose functions answer nothing; collected by its name only: pytest tests/windows/foreign.py."""
+"""Wine's own fwpuclnt.dll, whose functions answer nothing; collected only when named: tests/windows/foreign.py."""
 
 import json
 

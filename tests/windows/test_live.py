@@ -65,8 +65,7 @@ class Made:
             condition.conditionValue.type = api.FWP_UINT32
             condition.conditionValue.uint32 = address
         wanted = api.FWPM_FILTER0()
-        name = ctypes.create_unicode_buffer("wfpsa live test")
-        wanted.displayData.name = ctypes.cast(name, type(wanted.displayData.name))
+        wanted.displayData.name = "wfpsa live test"
         layer, callout = (
             (api.FWPM_LAYER_INBOUND_TRANSPORT_V4, api.FWPM_CALLOUT_IPSEC_INBOUND_TRANSPORT_V4)
             if inbound
@@ -252,7 +251,7 @@ def test_whether_key_blobs_come_back_zeroed(made: Made) -> None:
         blob = sa.espAuthAndCipherInformation.contents.saCipherInformation.cipherKey
         content = ctypes.string_at(blob.data, blob.size) if blob.size else b""
     finally:
-        made.api.FwpmFreeMemory0(byref(found))
+        made.api.FwpmFreeMemory0(ctypes.cast(pointer(found), ctypes.POINTER(ctypes.c_void_p)))
     kind = (
         "no bytes" if not content else "zeros" if not any(content) else "the key" if content in KEY else "other bytes"
     )
