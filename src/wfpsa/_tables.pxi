@@ -128,6 +128,7 @@ cdef object uuid_class = None
 cdef object address_object(const uint8_t *cell):
     global ipaddress_module
     cdef int i
+    cdef uint32_t v4
     if ipaddress_module is None:
         import ipaddress
         ipaddress_module = ipaddress
@@ -136,8 +137,9 @@ cdef object address_object(const uint8_t *cell):
             break
     else:
         if cell[10] == 0xFF and cell[11] == 0xFF:
-            return ipaddress_module.IPv4Address(
-                <uint32_t>cell[12] << 24 | <uint32_t>cell[13] << 16 | <uint32_t>cell[14] << 8 | cell[15])
+            # A variable of its own: the type of the expression is C's long to Cython, signed and 32 bits on Windows.
+            v4 = <uint32_t>cell[12] << 24 | <uint32_t>cell[13] << 16 | <uint32_t>cell[14] << 8 | cell[15]
+            return ipaddress_module.IPv4Address(v4)
     return ipaddress_module.IPv6Address(PyBytes_FromStringAndSize(<const char *>cell, 16))
 
 
