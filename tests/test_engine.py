@@ -132,7 +132,7 @@ def test_off_windows_there_is_no_engine_without_a_target(monkeypatch: pytest.Mon
         with pytest.raises(wfpsa.EngineUnavailable, match=r'open_engine\("embedded:\?contexts=1000"\)') as caught:
             wfpsa.open_engine()
         assert caught.value.code is caught.value.function is None
-    with pytest.raises(wfpsa.EngineUnavailable, match="this build of wfpsa has no 'windows' engine"):
+    with pytest.raises(wfpsa.EngineUnavailable, match='this build of wfpsa has no "windows:" engine'):
         wfpsa.open_engine("windows:")
 
 

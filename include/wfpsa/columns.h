@@ -201,7 +201,8 @@ struct wfpsa_columns *wfpsa_columns_new(uint32_t version);
 struct wfpsa_columns *wfpsa_columns_new_rows(uint32_t version, const uint8_t *wanted, uint64_t rows);
 
 /* Appends the contexts of a page (those in `subnets`, where not NULL) and overwrites every key blob and key-module
- * state in the page with zeros, on failure as well.
+ * state in the page with zeros, on failure as well. (Not the keys under a transform that the SDK does not name: where
+ * they lie is not known.)
  * Owns: the page stays the caller's. Threads: one at a time. Blocks: no. Fails: WFPSA_NO_MEMORY; then the batch
  * holds an unspecified number of the page's contexts and is only good for wfpsa_columns_release. */
 int wfpsa_columns_append0(struct wfpsa_columns *columns, struct IPSEC_SA_CONTEXT0_ *const *page, uint32_t count,

@@ -5,8 +5,9 @@
 #include "wfpsa/columns.h"
 
 /* A new frozen batch with the columns of `from` and the rows start, start + step, ... (count of them), or where rows
- * is not NULL start + step * rows[0], ... Of the names it has those that these rows use. Owns: the caller holds the one reference.
- * Threads: any. Blocks: no. Fails: NULL, out of memory. The caller has checked that every row exists. */
+ * is not NULL start + step * rows[0], ... Of the names it has those that these rows use. Owns: the caller holds the
+ * one reference. Threads: any. Blocks: no. Fails: NULL, out of memory. The caller has checked that every row exists.
+ */
 struct wfpsa_columns *wfpsa_take(const struct wfpsa_columns *from, uint64_t start, int64_t step, const uint64_t *rows,
                                  uint64_t count);
 

@@ -8,9 +8,9 @@
 #ifndef WFPSA_SESSION_H
 #define WFPSA_SESSION_H
 
+#include "wfpsa/backends.h"
 #include "wfpsa/columns.h"
 
-struct wfpsa_backend;
 struct wfpsa_session;
 struct wfpsa_enumeration;
 
@@ -19,15 +19,6 @@ struct wfpsa_failure {
     uint32_t code;
     const char *function;
 };
-
-/* The backends built into this library, the platform's default first (NULL past the last), and what they are called:
- * for those who would not include the OS's types. */
-const struct wfpsa_backend *wfpsa_backend_at(uint32_t index);
-const char *wfpsa_backend_name(const struct wfpsa_backend *backend);
-
-/* The OS's name of the index-th member of the table (NULL past the last) and the address behind it, 0 where the
- * backend does not answer it. */
-const char *wfpsa_backend_function(const struct wfpsa_backend *backend, uint32_t index, uintptr_t *address);
 
 /* Opens a session: server_name is NULL on Windows and the name of a store for the embedded engine; lock_wait_ms is
  * txnWaitTimeoutInMSec (0: the engine's default, 0xFFFFFFFF: for ever).

@@ -266,16 +266,18 @@ struct shared {
     struct block *blocks;
 };
 
+#define BLOCK_HEADER 16 /* room for a struct block that keeps what follows aligned for 64-bit cells */
+
 static void *
 shared_allocate(struct shared *shared, uint64_t bytes)
 {
-    struct block *block = wfpsa_allocate(1, sizeof *block + 8 + bytes);
+    struct block *block = wfpsa_allocate(1, BLOCK_HEADER + bytes);
     if (!block) {
         return NULL;
     }
     block->next = shared->blocks;
     shared->blocks = block;
-    return (char *)block + 16; /* two words: aligned for 64-bit cells */
+    return (char *)block + BLOCK_HEADER;
 }
 
 static void
@@ -484,6 +486,7 @@ fill_column(struct ArrowArray *array, struct shared *shared, uint32_t column, ui
             return 0;
         }
         FILL_BITS(bits, length, ignored, cells[i])
+        (void)ignored;
         array->buffers[1] = bits;
         return 1;
     }

@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "wfpsa/session.h"
+#include "wfpsa/backends.h"
 
 static const struct wfpsa_backend *const backends[] = {
 #ifdef _WIN32

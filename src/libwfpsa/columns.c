@@ -363,7 +363,14 @@ int
 wfpsa_columns_freeze(struct wfpsa_columns *columns)
 {
     struct wfpsa_strings *strings = &columns->strings;
-    if (columns->capacity - columns->length > columns->length / 16) {
+    if (!columns->builder) {
+        return WFPSA_OK; /* frozen before */
+    }
+    uint64_t spare = columns->capacity - columns->length;
+    columns->capacity = columns->length; /* if this fails halfway some arrays have no more room than that */
+    columns->builder->names.capacity = strings->count;
+    columns->builder->names.text_capacity = (uint64_t)strings->offsets[strings->count + 1];
+    if (spare > columns->length / 16) {
         int status = set_capacity(columns, columns->length);
         if (status != WFPSA_OK) {
             return status;

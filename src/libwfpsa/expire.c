@@ -45,7 +45,7 @@ wfpsa_session_expire(struct wfpsa_session *session, const uint64_t *ids, uint64_
         return status;
     }
     /* The clock is read after each call: any of them may have waited for the engine's lock. */
-    uint64_t end = wfpsa_coarse_ms() + slice_ms;
+    uint64_t now = wfpsa_coarse_ms(), end = slice_ms < UINT64_MAX - now ? now + slice_ms : UINT64_MAX;
     while (at < count && !*lost) {
         DWORD code = session->backend->sa_context_expire(session->engine, ids[at]);
         codes[at] = code;

@@ -78,14 +78,12 @@ reserve_name(struct names *names, struct wfpsa_strings *strings, uint32_t length
         names->units = units;
         names->units_capacity = capacity;
     }
-    if (!strings->text ||
-        names->text_capacity - text_end < (uint64_t)length * 3) { /* three bytes of UTF-8 a unit at most */
+    if (text_end + (uint64_t)length * 3 > INT32_MAX) { /* three bytes of UTF-8 a unit at most */
+        return 0;                                      /* 2 GiB of distinct names: no 32-bit offset reaches further */
+    }
+    if (!strings->text || names->text_capacity - text_end < (uint64_t)length * 3) {
         uint64_t capacity = names->text_capacity * 2 + (uint64_t)length * 3 + 1024;
-        char *text;
-        if (text_end + (uint64_t)length * 3 > INT32_MAX) {
-            return 0; /* 2 GiB of distinct names: no 32-bit offset reaches further */
-        }
-        text = wfpsa_reallocate(strings->text, capacity, 1);
+        char *text = wfpsa_reallocate(strings->text, capacity, 1);
         if (!text) {
             return 0;
         }

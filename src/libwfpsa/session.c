@@ -240,6 +240,9 @@ wfpsa_enumeration_open(struct wfpsa_session *session, uint32_t version, uint32_t
     opened->version = version;
     opened->page_size = page_size;
     opened->pushed_down = 1;
+    if (subnets && subnets->local.family == 0 && subnets->remote.family == 0) {
+        subnets = NULL; /* no restriction, so that contexts without an SA stay too */
+    }
     if (subnets) {
         opened->subnets = *subnets;
         memset(&template, 0, sizeof template);
@@ -372,7 +375,7 @@ wfpsa_session_drain(struct wfpsa_session *session, uint32_t version, uint32_t pa
     *count = 0;
     while (status == WFPSA_OK && returned >= page_size) {
         status = fetch(enumeration, NULL, &returned, failure);
-        *count += returned;
+        *count += status == WFPSA_OK ? returned : 0;
     }
     int closed = wfpsa_enumeration_close(enumeration, status == WFPSA_OK ? failure : &ignored);
     wfpsa_enumeration_free(enumeration);

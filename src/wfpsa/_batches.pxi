@@ -90,8 +90,8 @@ cdef class SaBatch:
             libwfpsa.wfpsa_columns_retain(self.data)
             if length == 0:
                 return new_batch(self.data, self.start, 1, 0, self.source, self.pushed)
-            return new_batch(self.data, self.start + <uint64_t>(start * self.step), self.step * step if length > 1 else 1,
-                             length, self.source, self.pushed)
+            return new_batch(self.data, self.start + <uint64_t>(start * self.step),
+                             self.step * step if length > 1 else 1, length, self.source, self.pushed)
         at = PyNumber_AsSsize_t(key, IndexError)
         if at < 0:
             at += self.length

@@ -24,7 +24,8 @@ cdef const libwfpsa.wfpsa_backend *find_backend(str name) except NULL:
             return backend
         index += 1
         backend = libwfpsa.wfpsa_backend_at(index)
-    raise _errors.EngineUnavailable(None, None, f"this build of wfpsa has no {name!r} engine, only {backends()}")
+    only = " and ".join([f'"{known}:"' for known in backends()])
+    raise _errors.EngineUnavailable(None, None, f'this build of wfpsa has no "{name}:" engine, only {only}')
 
 
 def backends():

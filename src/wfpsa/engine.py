@@ -3,7 +3,7 @@
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
@@ -277,7 +277,7 @@ class Engine:
         remote: "Subnet | None" = None,
         version: int = 1,
         page_size: int | None = None,
-    ) -> Iterator[_native.SaBatch]:
+    ) -> Generator[_native.SaBatch, None, None]:
         """All contexts as batches of at most `page_size`, in memory that does not grow with their number.
 
         The arguments are those of `snapshot`. The enumeration begins with the first batch asked for, and ends when the
@@ -288,7 +288,7 @@ class Engine:
 
     def _pages(
         self, parts: tuple[_SubnetParts | None, _SubnetParts | None], version: int, page_size: int
-    ) -> Iterator[_native.SaBatch]:
+    ) -> Generator[_native.SaBatch, None, None]:
         enumeration = self._session.enumerate(*parts, version, page_size)
         try:
             while (batch := enumeration.read(False)) is not None:

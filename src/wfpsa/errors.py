@@ -59,10 +59,7 @@ CODES: dict[int, tuple[str, str]] = {
     0x80320005: ("FWP_E_PROVIDER_NOT_FOUND", "no provider with that key"),
     0x80320006: ("FWP_E_PROVIDER_CONTEXT_NOT_FOUND", "no provider context with that key/id"),
     0x80320007: ("FWP_E_SUBLAYER_NOT_FOUND", "no sublayer with that key"),
-    0x80320008: (
-        "FWP_E_NOT_FOUND",
-        "generic not-found; the code the IPsecSaContext* calls use for an unknown SA context id",
-    ),
+    0x80320008: ("FWP_E_NOT_FOUND", "the engine knows no SA context with this id (any more)"),
     0x80320009: (
         "FWP_E_ALREADY_EXISTS",
         "key or id is taken; FwpmEngineOpen0 returns it when sessionKey is already open",

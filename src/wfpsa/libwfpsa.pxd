@@ -115,8 +115,14 @@ cdef extern from "wfpsa/layout.h" nogil:
 
     const wfpsa_layout *wfpsa_layout_at(uint32_t index)
 
-cdef extern from "wfpsa/session.h" nogil:
+cdef extern from "wfpsa/backends.h" nogil:
     struct wfpsa_backend
+
+    const wfpsa_backend *wfpsa_backend_at(uint32_t index)
+    const char *wfpsa_backend_name(const wfpsa_backend *backend)
+    const char *wfpsa_backend_function(const wfpsa_backend *backend, uint32_t index, uintptr_t *address)
+
+cdef extern from "wfpsa/session.h" nogil:
     struct wfpsa_session
     struct wfpsa_enumeration
 
@@ -127,9 +133,6 @@ cdef extern from "wfpsa/session.h" nogil:
     enum:
         WFPSA_NOT_ATTEMPTED
 
-    const wfpsa_backend *wfpsa_backend_at(uint32_t index)
-    const char *wfpsa_backend_name(const wfpsa_backend *backend)
-    const char *wfpsa_backend_function(const wfpsa_backend *backend, uint32_t index, uintptr_t *address)
     int wfpsa_session_open(const wfpsa_backend *backend, const uint16_t *server_name, uint32_t lock_wait_ms,
                            wfpsa_session **session, wfpsa_failure *failure)
     int wfpsa_session_close(wfpsa_session *session, wfpsa_failure *failure)

@@ -3,13 +3,9 @@
 
 #include <string.h>
 
-volatile int64_t live_engines, live_enum_handles;
+#include "wfpsa/backends.h"
 
-static const char *const function_names[FUNCTION_COUNT] = {
-#define NAME(member, function) #function,
-    WFPSA_BACKEND_FUNCTIONS(NAME)
-#undef NAME
-};
+volatile int64_t live_engines, live_enum_handles;
 
 DWORD
 fault_take(struct wfpsa_store *store, enum function function)
@@ -61,8 +57,10 @@ call_leave(struct session *session, DWORD code)
 int
 wfpsa_store_fail(struct wfpsa_store *store, const char *function, uint64_t nth, uint32_t code)
 {
+    uintptr_t address;
     for (UINT32 i = 0; i < FUNCTION_COUNT; i++) {
-        if (strcmp(function_names[i], function) == 0) {
+        const char *name = wfpsa_backend_function(&wfpsa_embedded_backend, i, &address);
+        if (strcmp(name, function) == 0 && address != 0) {
             wfpsa_mutex_lock(&store->lock);
             store->faults[i].calls_left = nth;
             store->faults[i].code = code;

@@ -22,7 +22,6 @@ struct sa_shape {
     UINT8 padding[3];
 };
 
-/* Zeroed before it is filled: shapes are compared as bytes. */
 struct policy {
     UINT32 flags;
     UINT32 lifetime_seconds;

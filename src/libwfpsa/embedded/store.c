@@ -376,7 +376,7 @@ int
 store_reserve(struct wfpsa_store *store, UINT64 count)
 {
     UINT64 wanted = store->slots_used + count;
-    if (wanted > UINT32_MAX / 4 || !reserve_retired(store)) {
+    if (count > UINT32_MAX / 4 || wanted > UINT32_MAX / 4 || !reserve_retired(store)) {
         return 0;
     }
     if (wanted > store->slots_capacity) {
@@ -587,7 +587,7 @@ store_policy(struct wfpsa_store *store, const struct policy *policy)
         return NULL;
     }
     shape->policy = *policy;
-    UINT32 bytes = policy->listed * (UINT32)sizeof(IPSEC_SA0);
+    UINT32 bytes = ROUND_UP(policy->listed * (UINT32)sizeof(IPSEC_SA0));
     for (UINT32 i = 0; i < policy->listed; i++) {
         const struct sa_shape *sa = &policy->sas[i];
         if (sa->no_information) {
@@ -637,6 +637,6 @@ store_filter(struct wfpsa_store *store, UINT64 id, const WCHAR *name, UINT32 con
     shape->filter.name_bytes = bytes;
     shape->filter.conditions = conditions;
     shape->page_bytes =
-        (UINT32)sizeof(FWPM_FILTER0) + ROUND_UP(bytes) + conditions * (UINT32)sizeof(FWPM_FILTER_CONDITION0);
+        (UINT32)sizeof(FWPM_FILTER0) + ROUND_UP(bytes) + ROUND_UP(conditions * (UINT32)sizeof(FWPM_FILTER_CONDITION0));
     return shape;
 }

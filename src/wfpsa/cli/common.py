@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Annotated, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -174,8 +174,7 @@ def pages(
     engine: wfpsa.Engine, local: str | None, remote: str | None, page_size: int
 ) -> contextlib.closing[Generator[wfpsa.SaBatch, None, None]]:
     """All contexts between those subnets in pages, whose enumeration ends with the `with` block."""
-    found = engine.pages(local=local, remote=remote, page_size=page_size)
-    return contextlib.closing(cast("Generator[wfpsa.SaBatch, None, None]", found))
+    return contextlib.closing(engine.pages(local=local, remote=remote, page_size=page_size))
 
 
 def snapshot(engine: wfpsa.Engine, local: str | None, remote: str | None) -> wfpsa.SaBatch:
