@@ -38,6 +38,13 @@ def _load() -> ctypes.CDLL:
     return dll
 
 
+def _unsigned(value: int, bits: int = 64) -> int:
+    """The number, which ctypes would wrap silently."""
+    if not 0 <= value < 1 << bits:
+        raise OverflowError(f"{value} does not fit into {bits} bits")
+    return value
+
+
 class Store:
     """What _native.Store is for the engine in the extension."""
 
@@ -64,23 +71,23 @@ class Store:
         return self.dll.wfpsa_store_count(self._store)
 
     def seed(self, count: int, seed: int, odd: bool) -> None:
-        if not self.dll.wfpsa_store_seed(self._store, count, seed, odd):
+        if not self.dll.wfpsa_store_seed(self._store, _unsigned(count), _unsigned(seed), odd):
             raise MemoryError(f"no memory for {count} contexts")
 
     def clock(self, manual: bool) -> None:
         self.dll.wfpsa_store_clock(self._store, manual)
 
     def advance(self, milliseconds: int) -> None:
-        self.dll.wfpsa_store_advance(self._store, milliseconds)
+        self.dll.wfpsa_store_advance(self._store, _unsigned(milliseconds))
 
     def latency(self, per_call_ns: int, per_entry_ns: int) -> None:
-        self.dll.wfpsa_store_latency(self._store, per_call_ns, per_entry_ns)
+        self.dll.wfpsa_store_latency(self._store, _unsigned(per_call_ns), _unsigned(per_entry_ns))
 
     def rights(self, profile: str) -> None:
         self.dll.wfpsa_store_rights(self._store, _native.RIGHTS.index(profile))
 
     def fail(self, function: str, nth: int, code: int) -> None:
-        if not self.dll.wfpsa_store_fail(self._store, function.encode(), nth, code):
+        if not self.dll.wfpsa_store_fail(self._store, function.encode(), _unsigned(nth), _unsigned(code, 32)):
             raise ValueError(f"function must be one of the engine table's, not {function!r}")
 
 
@@ -128,7 +135,9 @@ def take_over() -> None:
             "Session": session,
             "live_counters": live_counters,
             "fail_allocation": fail_allocation,
-            "engine_functions": lambda backend: _native.engine_functions("windows"),
+            "engine_functions": lambda backend: _native.engine_functions(
+                "windows" if backend == "embedded" else backend
+            ),
         }
     )
     wfpsa.engine._native = replaced  # type: ignore[assignment]
