@@ -25,9 +25,13 @@ from typing import NamedTuple
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 VERSION = (3, 11)
+WINE = "/usr/lib/wine/wine64"
 SOURCES = ("include", "src", "setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "CHANGELOG.md")
 LAUNCHER = ("python.c", "bcryptprimitives.c", "pyconfig.h", "cross.py")
-NOT_IN_LIB = ("__pycache__", "lib-dynload", "site-packages", "dist-packages", "test", "idlelib", "tkinter", "config-*")
+NOT_IN_LIB = (
+    *("__pycache__", "lib-dynload", "site-packages", "dist-packages", "test", "idlelib", "tkinter", "config-*"),
+    "EXTERNALLY-MANAGED",  # Debian's, against pip
+)
 
 
 class Missing(Exception):
@@ -124,7 +128,7 @@ def kept(cache: Path, kind: str, key: str, make: Callable[[Path], None], say: Ca
 
 def wine() -> str:
     """The 64-bit Wine."""
-    for candidate in (shutil.which("wine64"), "/usr/lib/wine/wine64"):
+    for candidate in (shutil.which("wine64"), WINE):
         if candidate and Path(candidate).exists():
             return candidate
     raise Missing("wine64 is not there: apt-get install wine64")
@@ -191,7 +195,8 @@ def check_host() -> None:
     """That the Python running this can lend what it has to."""
     if sys.version_info[:2] != VERSION or sys.platform != "linux":
         found = f"{sys.platform} with Python {sys.version_info[0]}.{sys.version_info[1]}"
-        raise Missing(f"this needs CPython 3.11 on Linux, not {found}: apt-get install python3 on Debian 12")
+        wanted = ".".join(map(str, VERSION))
+        raise Missing(f"this needs CPython {wanted} on Linux, not {found}: apt-get install python3 on Debian 12")
     if not Path(sysconfig.get_path("include"), "Python.h").exists():
         raise Missing("the headers of Python are not there: apt-get install python3-dev")
     try:
@@ -289,7 +294,7 @@ def build(say: Callable[[str], None] = print) -> Built:
         say(f"host: made in {time.monotonic() - start:.0f} s")
     host = host_folder / "bin/python"
     launcher = [HERE / name for name in LAUNCHER]
-    python_key = digest(*fixed, *launcher, sys.version, sysconfig.get_path("stdlib"))
+    python_key = digest(*fixed, *launcher, *NOT_IN_LIB, sys.version, sysconfig.get_path("stdlib"))
     python = kept(cache, "python", python_key, lambda folder: make_python(folder, host, cache), say)
     sources = [ROOT / name for name in SOURCES if (ROOT / name).exists()]
     products_key = digest(*sources, HERE / "cross.py", HERE / "fwpuclnt.c", python_key)
