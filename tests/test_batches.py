@@ -101,10 +101,10 @@ def test_slices_share_their_parents_columns_and_keep_them_alive() -> None:
     assert part["context_id"].tolist() == ids
 
 
-def test_a_batch_says_where_it_is_from_and_how_it_was_read() -> None:
+def test_a_batch_says_where_it_is_from_and_how_it_was_read(backend: str) -> None:
     batch = seeded(3)
-    assert (batch.backend, batch.version, batch.pushed_down) == ("embedded", 1, None)
-    assert repr(batch) == "<SaBatch of 3 contexts, 77 columns, from embedded>"
+    assert (batch.backend, batch.version, batch.pushed_down) == (backend, 1, None)
+    assert repr(batch) == f"<SaBatch of 3 contexts, 77 columns, from {backend}>"
     old = testing.decode_page(0, 0, 0)
     assert (old.backend, old.version, old.pushed_down) == ("memory", 0, None)
     assert repr(old) == "<SaBatch of 0 contexts, 65 columns, from memory>"

@@ -5,7 +5,6 @@ import gc
 import ipaddress
 import itertools
 import math
-import sys
 from collections.abc import Iterable
 from fractions import Fraction
 
@@ -22,10 +21,10 @@ from wfpsa.engine import DEFAULT_PAGE_SIZE, Engine, _lock_wait_ms
 # --- Targets --------------------------------------------------------------------------------------
 
 
-def test_an_embedded_engine_begins_empty() -> None:
+def test_an_embedded_engine_begins_empty(backend: str) -> None:
     for target in ("embedded:", "embedded:?", "embedded:?seed=7&odd=1"):
         with wfpsa.open_engine(target) as engine:
-            assert engine.backend == "embedded" and engine.target == target
+            assert engine.backend == backend and engine.target == target
             assert repr(engine) == f"<Engine {target!r}>"
             assert len(engine.snapshot()) == 0
 
@@ -69,13 +68,13 @@ def test_a_named_engine_ends_with_its_last_session() -> None:
         assert len(engine.snapshot()) == 0
 
 
-def test_closing_an_engine_lets_its_store_go() -> None:
+def test_closing_an_engine_lets_its_store_go(backend: str) -> None:
     engine = wfpsa.open_engine("embedded:?contexts=5")
     batch = engine.snapshot()
     assert testing.live_counters()["stores"] == testing.live_counters()["engines"] == 1
     engine.close()
     assert testing.live_counters()["stores"] == testing.live_counters()["engines"] == 0
-    assert len(batch) == 5 and engine.backend == "embedded"
+    assert len(batch) == 5 and engine.backend == backend
 
 
 MALFORMED = [
@@ -126,7 +125,7 @@ def test_a_target_of_another_type_is_a_type_error() -> None:
             wfpsa.open_engine(wrong)  # type: ignore[arg-type]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has its own engine")
+@pytest.mark.posix
 def test_off_windows_there_is_no_engine_without_a_target(monkeypatch: pytest.MonkeyPatch) -> None:
     for setting in (None, ""):
         if setting is not None:
@@ -523,7 +522,9 @@ def test_rights_are_those_of_the_moment_of_opening(embedded: testing.EmbeddedEng
 # --- Closing --------------------------------------------------------------------------------------
 
 
-def test_every_call_after_close_is_engine_closed(engine: wfpsa.Engine, embedded: testing.EmbeddedEngine) -> None:
+def test_every_call_after_close_is_engine_closed(
+    engine: wfpsa.Engine, embedded: testing.EmbeddedEngine, backend: str
+) -> None:
     embedded.seed(30)
     batch = engine.snapshot()
     begun = engine.pages(page_size=10)
@@ -544,7 +545,7 @@ def test_every_call_after_close_is_engine_closed(engine: wfpsa.Engine, embedded:
             call()
         assert isinstance(caught.value, ValueError) and caught.value.code is None
     assert testing.live_counters()["enum_handles"] == testing.live_counters()["engines"] == 0
-    assert len(batch) == 30 and engine.backend == "embedded" and repr(engine)
+    assert len(batch) == 30 and engine.backend == backend and repr(engine)
 
 
 def test_expiring_nothing_after_close_is_engine_closed_too(engine: wfpsa.Engine) -> None:

@@ -268,6 +268,7 @@ def test_a_deletion_without_memory_changes_nothing_and_can_be_repeated(
         except wfpsa.WfpError as error:
             assert out_of_memory(error)
             failures += 1
+            testing.fail_allocation(0)  # where the engine is a library of its own, only one of the two has failed
             assert len(embedded) == 200 - at and engine.get(context.context_id) == context
             engine.delete(context.context_id)
         finally:

@@ -1,7 +1,6 @@
 """Engines shared: by threads, closed while others call, watched while they change, and inherited by a fork."""
 
 import _thread
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -345,7 +344,7 @@ print("fine")
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.fork
 @pytest.mark.parametrize("state", ["idle", "busy"])
 def test_a_forked_child_gets_engine_closed_and_the_parent_goes_on(state: str) -> None:
     assert run_python(FORKED, state) == "fine\n"

@@ -27,6 +27,7 @@ FLOORS = {
     "wfpsa.enums": 0,
     "wfpsa._native": 1,
     "wfpsa.report": 2,
+    "wfpsa._import_failure": 0,
     "wfpsa.engine": 3,
     "wfpsa": 4,
     "wfpsa.testing": 5,
@@ -123,6 +124,8 @@ def test_an_engine_only_opens_and_shapes_a_store() -> None:
 @pytest.mark.source
 def test_only_the_extension_touches_c() -> None:
     for module, tree in modules().items():
+        if module == "wfpsa._import_failure":  # runs where the extension could not be loaded
+            continue
         for node in ast.walk(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

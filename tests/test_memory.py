@@ -1,6 +1,5 @@
 """Memory: what a listing needs beside what it returns."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 
 BENCHMARK = Path(__file__).parent.parent / "benchmarks" / "memory.py"
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="measures in a forked child")
+pytestmark = pytest.mark.fork
 
 OS_PAGE = 4096 * 2048
 """A generous bound of what a page of 4096 contexts takes as the engine gives it."""

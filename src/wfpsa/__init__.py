@@ -2,7 +2,12 @@
 
 from collections.abc import Sequence as _Sequence
 
-from wfpsa._native import Column, SaBatch, SaContext, SaDetails
+try:
+    from wfpsa._native import Column, SaBatch, SaContext, SaDetails
+except ImportError as _error:
+    from wfpsa._import_failure import explained as _explained
+
+    raise _explained(_error) from _error
 from wfpsa.engine import Engine, open_engine
 from wfpsa.enums import (
     AuthConfig,

@@ -4,7 +4,6 @@ import errno
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from command import Run, environment
@@ -14,8 +13,8 @@ from wfpsa import testing
 from wfpsa.cli import main
 from wfpsa.cli.common import FALLBACK, ExitCode
 
-off_windows = pytest.mark.skipif(sys.platform == "win32", reason="on Windows there is always an engine")
-posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes and devices")
+off_windows = pytest.mark.posix
+posix = pytest.mark.posix
 
 
 # ---- start ----
@@ -277,7 +276,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(file_format: str) -> N
     assert [line for line in said.splitlines() if "40000 contexts" not in line] == []
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.posix
 @pytest.mark.parametrize("file_format", ["table", "jsonl"])
 def test_a_full_disk_is_a_failure(file_format: str) -> None:
     with open("/dev/full", "wb") as full:

@@ -15,12 +15,14 @@ def facts(run: Run, *arguments: str) -> tuple[int, dict[str, object]]:
     return result.code, json.loads(result.out)
 
 
-def test_it_names_the_engine_how_it_was_chosen_and_the_versions(run: Run, embedded: testing.EmbeddedEngine) -> None:
+def test_it_names_the_engine_how_it_was_chosen_and_the_versions(
+    run: Run, embedded: testing.EmbeddedEngine, backend: str
+) -> None:
     code, found = facts(run, "--engine", embedded.target)
     assert code == ExitCode.DONE
     assert found["engine"] == embedded.target
     assert found["chosen_by"] == "--engine"
-    assert found["backend"] == "embedded"
+    assert found["backend"] == backend
     assert found["opens"] is True
     assert found["enumerates"] is True
     assert "advice" not in found

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import stat
-import sys
 from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -270,7 +269,7 @@ def test_a_file_is_replaced_and_keeps_its_mode(run: Run, tmp_path: Path) -> None
         assert stat.S_IMODE(file.stat().st_mode) == 0o640
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
+@pytest.mark.posix
 def test_a_link_stays_a_link(run: Run, tmp_path: Path) -> None:
     (tmp_path / "link.csv").symlink_to("file.csv")
     run("list", "--engine", ENGINE, "-o", tmp_path / "link.csv")
@@ -278,7 +277,7 @@ def test_a_link_stays_a_link(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "file.csv").read_bytes().startswith(b"context_id,")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs devices")
+@pytest.mark.posix
 def test_a_device_is_written_to_and_not_replaced(run: Run) -> None:
     assert run("list", "--engine", ENGINE, "-o", os.devnull).code == ExitCode.DONE
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
@@ -333,7 +332,7 @@ def test_no_scratch_file_stays_behind(run: Run, tmp_path: Path, monkeypatch: pyt
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="the folder of a user's name with a quote is a POSIX thing")
+@pytest.mark.posix
 def test_a_quote_in_the_scratch_folder_is_no_sql(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "it's; DROP"
     folder.mkdir()

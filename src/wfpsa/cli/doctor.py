@@ -19,6 +19,10 @@ from wfpsa.cli.common import (
 from wfpsa.cli.output import FactsFormat, write_facts
 from wfpsa.cli.show import FactsFormatOption
 
+RPC_S_CANNOT_SUPPORT = 1764
+
+_EMBEDDED = '--engine "embedded:?contexts=1000&seed=7"'
+
 
 def doctor(
     context: typer.Context,
@@ -72,6 +76,8 @@ def _denied_advice(target: Target) -> str:
 def _failure_advice(error: wfpsa.WfpError) -> str:
     if isinstance(error, wfpsa.EngineUnavailable):
         if error.code is None:
-            return 'the engine in memory works everywhere: --engine "embedded:?contexts=1000&seed=7"'
+            return f"the engine in memory works everywhere: {_EMBEDDED}"
+        if error.code == RPC_S_CANNOT_SUPPORT:
+            return f"Wine has no Windows Filtering Platform, only its name; the engine in memory works: {_EMBEDDED}"
         return "see whether the Base Filtering Engine service runs (sc query BFE), and start it (sc start BFE)"
     return "try again; if it stays, the code above is what the Windows documentation explains"
