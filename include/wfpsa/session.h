@@ -50,8 +50,8 @@ int wfpsa_enumeration_open(struct wfpsa_session *session, uint32_t version, uint
 /* Whether the subnets, if any, are the engine's business. */
 int wfpsa_enumeration_pushed_down(const struct wfpsa_enumeration *enumeration);
 
-/* Fetches one page and appends it to the batch; *more says whether another may follow. The page's keys are wiped and
- * the page is freed on every path. */
+/* Fetches one page and appends it to the batch; *more says whether another may follow: a page with fewer contexts than
+ * asked for is the last. The page is freed on every path, its keys wiped as wfpsa_columns_append1 does. */
 int wfpsa_enumeration_next(struct wfpsa_enumeration *enumeration, struct wfpsa_columns *columns, int *more,
                            struct wfpsa_failure *failure);
 

@@ -23,6 +23,7 @@ session_lost(DWORD code)
     switch (code) {
     case (DWORD)FWP_E_SESSION_ABORTED:
     case ERROR_INVALID_HANDLE:
+    case EPT_S_NOT_REGISTERED:
     case RPC_S_INVALID_BINDING:
     case RPC_S_SERVER_UNAVAILABLE:
     case RPC_S_CALL_FAILED:

@@ -237,6 +237,9 @@ def unpickled_batch(version, length, cells, presence, names, backend, pushed):
     cdef uint64_t rows = length, row
     cdef libwfpsa.wfpsa_columns *columns
     cdef uint32_t *codes
+    if (version not in (0, 1) or "context_id" not in cells or pushed not in (None, True, False)
+            or not isinstance(backend, str) or not all(isinstance(name, str) for name in names)):
+        raise ValueError("the pickled batch is not one of this version of wfpsa")
     for name, column in column_index.items():
         wanted[column] = name in cells
         if wanted[column] and len(<bytes>cells[name]) != rows * libwfpsa.info_at(column).width:
@@ -282,6 +285,7 @@ cdef int set_names(libwfpsa.wfpsa_columns *columns, list names) except -1:
 
 
 @cython.final
+@cython.no_gc
 cdef class SaBatchIterator:
     """The contexts of a batch, one by one."""
 
@@ -300,6 +304,7 @@ cdef class SaBatchIterator:
 
 
 @cython.final
+@cython.no_gc
 cdef class ArrowView:
     """A batch as an Arrow stream of a chosen shape; see SaBatch.arrow."""
 

@@ -34,6 +34,7 @@ cdef Column batch_column(SaBatch batch, uint32_t index):
 
 
 @cython.final
+@cython.no_gc
 cdef class Column:
     """One column: a sequence of values, None where absent, and a read-only buffer of the raw cells.
 

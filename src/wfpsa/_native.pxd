@@ -1,4 +1,6 @@
-# The layouts of the extension's classes; what they promise the compiler stands with their bodies.
+# The layouts of the extension's classes; what they promise the compiler stands with their bodies. None that refers to
+# an object can be in a cycle: they are unknown to the garbage collector (no_gc), which else might clear a session that
+# an enumeration still needs to close itself.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 

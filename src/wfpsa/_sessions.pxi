@@ -105,6 +105,7 @@ cdef SaBatch frozen(libwfpsa.wfpsa_columns *columns, str backend, object pushed)
 
 
 @cython.final
+@cython.no_gc
 cdef class Session:
     """One engine session that threads may share; its calls are served one at a time."""
 
@@ -221,6 +222,7 @@ cdef class Session:
 
 
 @cython.final
+@cython.no_gc
 cdef class Enumeration:
     """One pass over the contexts of a session's engine, by pages."""
 
@@ -280,7 +282,7 @@ cdef class ExpiryItems:
         if self.ids != NULL:
             raise TypeError("items are filled once")
         if isinstance(targets, SaBatch):
-            targets = batch_column(targets, libwfpsa.WFPSA_COLUMN_context_id)
+            targets = targets["context_id"]
         if isinstance(targets, Column):
             column = targets
             if column.label != "context_id" or column.kind != libwfpsa.WFPSA_U64:

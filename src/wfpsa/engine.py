@@ -128,7 +128,7 @@ def _whole(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    if (number := _whole(text)) >= 1 << 30:
+    if (number := _whole(text)) > 10_000_000:  # some 4 GB
         raise ValueError
     return number
 
@@ -152,7 +152,7 @@ def _rights(text: str) -> str:
 
 
 _OPTIONS: dict[str, tuple[Any, str]] = {
-    "contexts": (_count, "a number of contexts"),
+    "contexts": (_count, "a number of contexts up to 10000000"),
     "seed": (_whole, "a number"),
     "odd": (_flag, "0 or 1"),
     "latency_us": (_microseconds, "microseconds from 0 to 60000000"),

@@ -25,10 +25,7 @@ ELEVATE = (
     "(an administrator without elevation counts as an ordinary user)"
 )
 
-EXIT_CODES = (
-    "Exit codes: 0 done, 1 failure, 2 usage, 3 partial, 4 nothing matched, 5 access denied, "
-    "130 interrupted before anything was done."
-)
+EXIT_CODES = "Exit codes: 0 done, 1 failure, 2 usage, 3 partial, 4 nothing matched, 5 access denied, 130 interrupted."
 
 EngineOption = Annotated[
     str | None,

@@ -25,6 +25,7 @@ from wfpsa.cli.output import FactsFormat, cell, write_facts
 from wfpsa.cli.show import FactsFormatOption, LocalOption, RemoteOption, WhereOption
 
 _TOP = 5
+_SHOWN = 100
 _NOT_DONE = (wfpsa.Outcome.DENIED, wfpsa.Outcome.FAILED, wfpsa.Outcome.NOT_ATTEMPTED)
 
 
@@ -152,7 +153,9 @@ def _expire_ids(engine: wfpsa.Engine, wanted: list[int], yes: bool, format: Fact
             except wfpsa.NotFound:
                 unknown.append(context_id)
     known = len(wanted) - len(unknown)
-    facts = {"would_expire": known, **_remotes(dict(remotes.most_common(_TOP)), known), "not_known": unknown}
+    facts = {"would_expire": known, **_remotes(dict(remotes.most_common(_TOP)), known), "not_known": unknown[:_SHOWN]}
+    if len(unknown) > _SHOWN:
+        facts["more_not_known"] = len(unknown) - _SHOWN
     _write_plan(engine, facts, format)
     return ExitCode.DONE if known else ExitCode.NOTHING
 
