@@ -1,5 +1,5 @@
-/* What CPython's headers need to know of 64-bit Windows, for compilers other than MSVC: stands in for its PC/pyconfig.h,
- * which those headers expect beside them. Only what an extension module is compiled with is here. */
+/* What CPython's headers need to know of 64-bit Windows, for compilers other than MSVC: stands in for its
+ * PC/pyconfig.h, which those headers expect beside them. Only what an extension module is compiled with is here. */
 #ifndef Py_CONFIG_H
 #define Py_CONFIG_H
 
@@ -8,7 +8,6 @@
 #define MS_WIN64
 #define NT_THREADS
 #define WITH_THREAD 1
-
 
 #include <io.h>
 #include <stddef.h>
