@@ -128,7 +128,7 @@ def _whole(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    if (number := _whole(text)) > 10_000_000:  # some 4 GB
+    if (number := _whole(text)) > 10_000_000:  # a slip of the keyboard must not exhaust the machine
         raise ValueError
     return number
 
