@@ -39,6 +39,7 @@ EXPECTED = {
         "MM": 6,
         "PFS_24": 7,
     },
+    "ChangeKind": {"ADDED": 1, "DELETED": 2},
     "Outcome": {
         "EXPIRED": 0,
         "ALREADY_GONE": 1,

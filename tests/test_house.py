@@ -27,6 +27,9 @@ FLOORS = {
     "wfpsa.enums": 0,
     "wfpsa._native": 1,
     "wfpsa.report": 2,
+    "wfpsa.statistics": 0,
+    "wfpsa.keying": 1,
+    "wfpsa.subscription": 2,
     "wfpsa._import_failure": 0,
     "wfpsa.engine": 3,
     "wfpsa": 4,
@@ -34,7 +37,17 @@ FLOORS = {
     "wfpsa.cli": 5,
     "wfpsa.__main__": 6,
 }
-CONTROLS = {"Store", "KEY_MARK", "RIGHTS", "fail_allocation", "live_counters", "engine_functions", "decode_page"}
+CONTROLS = {
+    "Store",
+    "KEY_MARK",
+    "RIGHTS",
+    "decode_page",
+    "engine_functions",
+    "fail_allocation",
+    "live_counters",
+    "switches",
+    "take_misuses",
+}
 
 
 def modules() -> dict[str, ast.Module]:

@@ -250,7 +250,8 @@ def test_the_nth_allocation_fails_once_and_0_cancels(embedded: testing.EmbeddedE
 
 
 def test_live_counters_count_what_is_alive() -> None:
-    assert testing.live_counters() == dict.fromkeys(("stores", "engines", "enum_handles", "pages", "allocations"), 0)
+    counted = ("stores", "engines", "enum_handles", "pages", "subscriptions", "transactions", "allocations", "misuses")
+    assert testing.live_counters() == dict.fromkeys(counted, 0)
     with testing.EmbeddedEngine() as control:
         control.seed(10)
         with control.open() as engine, control.open():

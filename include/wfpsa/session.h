@@ -40,6 +40,67 @@ int wfpsa_session_get(struct wfpsa_session *session, uint64_t id, struct wfpsa_c
 
 int wfpsa_session_delete(struct wfpsa_session *session, uint64_t id, struct wfpsa_failure *failure);
 
+/* A step of an explicit transaction: a session has one at most, and it holds the engine's lock. */
+enum wfpsa_transaction { WFPSA_BEGIN, WFPSA_BEGIN_READ_ONLY, WFPSA_COMMIT, WFPSA_ABORT };
+int wfpsa_session_transaction(struct wfpsa_session *session, enum wfpsa_transaction step,
+                              struct wfpsa_failure *failure);
+
+/* IPSEC_STATISTICS1: X(structure, field, name). All are totals of the system since its start, but for the active_* and
+ * the pending ones; those of 32 bits in the OS's structure wrap. */
+#define WFPSA_STATISTICS(X)                                                                                           \
+    X(aggregateSaStatistics, activeSas, active_sas)                                                                   \
+    X(aggregateSaStatistics, pendingSaNegotiations, pending_sa_negotiations)                                          \
+    X(aggregateSaStatistics, totalSasAdded, total_sas_added)                                                          \
+    X(aggregateSaStatistics, totalSasDeleted, total_sas_deleted)                                                      \
+    X(aggregateSaStatistics, successfulRekeys, successful_rekeys)                                                     \
+    X(aggregateSaStatistics, activeTunnels, active_tunnels)                                                           \
+    X(aggregateSaStatistics, offloadedSas, offloaded_sas)                                                             \
+    X(espDropPacketStatistics, invalidSpisOnInbound, esp_invalid_spis_on_inbound)                                     \
+    X(espDropPacketStatistics, decryptionFailuresOnInbound, esp_decryption_failures_on_inbound)                       \
+    X(espDropPacketStatistics, authenticationFailuresOnInbound, esp_authentication_failures_on_inbound)               \
+    X(espDropPacketStatistics, replayCheckFailuresOnInbound, esp_replay_check_failures_on_inbound)                    \
+    X(espDropPacketStatistics, saNotInitializedOnInbound, esp_sa_not_initialized_on_inbound)                          \
+    X(ahDropPacketStatistics, invalidSpisOnInbound, ah_invalid_spis_on_inbound)                                       \
+    X(ahDropPacketStatistics, authenticationFailuresOnInbound, ah_authentication_failures_on_inbound)                 \
+    X(ahDropPacketStatistics, replayCheckFailuresOnInbound, ah_replay_check_failures_on_inbound)                      \
+    X(ahDropPacketStatistics, saNotInitializedOnInbound, ah_sa_not_initialized_on_inbound)                            \
+    X(aggregateDropPacketStatistics, invalidSpisOnInbound, invalid_spis_on_inbound)                                   \
+    X(aggregateDropPacketStatistics, decryptionFailuresOnInbound, decryption_failures_on_inbound)                     \
+    X(aggregateDropPacketStatistics, authenticationFailuresOnInbound, authentication_failures_on_inbound)             \
+    X(aggregateDropPacketStatistics, udpEspValidationFailuresOnInbound, udp_esp_validation_failures_on_inbound)       \
+    X(aggregateDropPacketStatistics, replayCheckFailuresOnInbound, replay_check_failures_on_inbound)                  \
+    X(aggregateDropPacketStatistics, invalidClearTextInbound, invalid_clear_text_inbound)                             \
+    X(aggregateDropPacketStatistics, saNotInitializedOnInbound, sa_not_initialized_on_inbound)                        \
+    X(aggregateDropPacketStatistics, receiveOverIncorrectSaInbound, receive_over_incorrect_sa_inbound)                \
+    X(aggregateDropPacketStatistics, secureReceivesNotMatchingFilters, secure_receives_not_matching_filters)          \
+    X(aggregateDropPacketStatistics, totalDropPacketsInbound, total_drop_packets_inbound)                             \
+    X(inboundTrafficStatistics, encryptedByteCount, inbound_encrypted_byte_count)                                     \
+    X(inboundTrafficStatistics, authenticatedAHByteCount, inbound_authenticated_ah_byte_count)                        \
+    X(inboundTrafficStatistics, authenticatedESPByteCount, inbound_authenticated_esp_byte_count)                      \
+    X(inboundTrafficStatistics, transportByteCount, inbound_transport_byte_count)                                     \
+    X(inboundTrafficStatistics, tunnelByteCount, inbound_tunnel_byte_count)                                           \
+    X(inboundTrafficStatistics, offloadByteCount, inbound_offload_byte_count)                                         \
+    X(inboundTrafficStatistics, totalSuccessfulPackets, inbound_total_successful_packets)                             \
+    X(outboundTrafficStatistics, encryptedByteCount, outbound_encrypted_byte_count)                                   \
+    X(outboundTrafficStatistics, authenticatedAHByteCount, outbound_authenticated_ah_byte_count)                      \
+    X(outboundTrafficStatistics, authenticatedESPByteCount, outbound_authenticated_esp_byte_count)                    \
+    X(outboundTrafficStatistics, transportByteCount, outbound_transport_byte_count)                                   \
+    X(outboundTrafficStatistics, tunnelByteCount, outbound_tunnel_byte_count)                                         \
+    X(outboundTrafficStatistics, offloadByteCount, outbound_offload_byte_count)                                       \
+    X(outboundTrafficStatistics, totalSuccessfulPackets, outbound_total_successful_packets)
+
+#define WFPSA_STATISTIC(group, field, name) uint64_t name;
+struct wfpsa_statistics {
+    WFPSA_STATISTICS(WFPSA_STATISTIC)
+};
+#undef WFPSA_STATISTIC
+
+/* The name of the index-th member of struct wfpsa_statistics, an array of uint64_t in fact; NULL past the last. */
+const char *wfpsa_statistic_name(uint32_t index);
+
+int wfpsa_session_statistics(struct wfpsa_session *session, struct wfpsa_statistics *statistics,
+                             struct wfpsa_failure *failure);
+
 /* Begins an enumeration of the structures of that version, `page_size` (1 or more) at a time. The subnets, where not
  * NULL, go into the enumeration template; where the engine refuses that, the same filter runs in
  * wfpsa_enumeration_next. Owns: the caller, until wfpsa_enumeration_free. */

@@ -65,6 +65,19 @@ wfpsa_free(void *block)
     }
 }
 
+void
+wfpsa_retire(void *block)
+{
+    (void)block;
+    wfpsa_atomic_add(&live, -1);
+}
+
+void
+wfpsa_reclaim(void *block)
+{
+    free(block);
+}
+
 int64_t
 wfpsa_memory_live(void)
 {

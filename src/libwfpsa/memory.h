@@ -18,6 +18,11 @@ void *wfpsa_reallocate(void *block, uint64_t count, uint64_t size);
 /* NULL is allowed. */
 void wfpsa_free(void *block);
 
+/* Counts the block as freed while it stays readable, until wfpsa_reclaim gives it back: for the quarantine of results
+ * that nobody should touch any more. */
+void wfpsa_retire(void *block);
+void wfpsa_reclaim(void *block);
+
 /* Blocks allocated and not yet freed, in the whole process. */
 int64_t wfpsa_memory_live(void);
 

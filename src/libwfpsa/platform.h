@@ -1,4 +1,4 @@
-/* What C11 that MSVC compiles does not offer portably: locks, conditions, atomics, clock, sleep, checked multiply.
+/* What C11 that MSVC compiles does not offer portably: locks, conditions, threads, atomics, clock, sleep, multiply.
  *
  * The only file beside wfp.h that asks which platform it is on. Windows' own primitives serve MSVC and mingw alike.
  */
@@ -13,12 +13,15 @@
 #endif
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 #endif
 
 #include <stddef.h>
 #include <stdint.h>
+
+#define WFPSA_WAIT_MAX_NS 900000000u /* below a second: what wfpsa_condition_wait_ns waits at most */
 
 #ifdef _WIN32
 
@@ -70,10 +73,55 @@ wfpsa_condition_wait(wfpsa_condition *condition, wfpsa_mutex *mutex)
     SleepConditionVariableSRW(condition, mutex, INFINITE, 0);
 }
 
+/* Waits for at most about that long, or less: the caller looks again at what it waits for. */
+static inline void
+wfpsa_condition_wait_ns(wfpsa_condition *condition, wfpsa_mutex *mutex, uint64_t ns)
+{
+    SleepConditionVariableSRW(condition, mutex,
+                              (DWORD)((ns < WFPSA_WAIT_MAX_NS ? ns : WFPSA_WAIT_MAX_NS) / 1000000u + 1), 0);
+}
+
 static inline void
 wfpsa_condition_broadcast(wfpsa_condition *condition)
 {
     WakeAllConditionVariable(condition);
+}
+
+struct wfpsa_thread {
+    void (*run)(void *);
+    void *argument;
+    HANDLE handle;
+};
+
+static inline DWORD WINAPI
+wfpsa_thread_main(void *thread)
+{
+    ((struct wfpsa_thread *)thread)->run(((struct wfpsa_thread *)thread)->argument);
+    return 0;
+}
+
+/* 1, or 0 where the system gives no thread; *thread stays where it is until wfpsa_thread_join. */
+static inline int
+wfpsa_thread_start(struct wfpsa_thread *thread, void (*run)(void *), void *argument)
+{
+    thread->run = run;
+    thread->argument = argument;
+    thread->handle = CreateThread(NULL, 0, wfpsa_thread_main, thread, 0, NULL);
+    return thread->handle != NULL;
+}
+
+static inline void
+wfpsa_thread_join(struct wfpsa_thread *thread)
+{
+    WaitForSingleObject(thread->handle, INFINITE);
+    CloseHandle(thread->handle);
+}
+
+/* Of the calling thread, distinct among those that live. */
+static inline uint64_t
+wfpsa_thread_id(void)
+{
+    return GetCurrentThreadId();
 }
 
 /* Returns the new value. */
@@ -87,6 +135,12 @@ static inline int64_t
 wfpsa_atomic_load(volatile int64_t *value)
 {
     return InterlockedExchangeAdd64((volatile LONG64 *)value, 0);
+}
+
+static inline void
+wfpsa_atomic_store(volatile int64_t *value, int64_t now)
+{
+    InterlockedExchange64((volatile LONG64 *)value, now);
 }
 
 static inline uint64_t
@@ -173,10 +227,67 @@ wfpsa_condition_wait(wfpsa_condition *condition, wfpsa_mutex *mutex)
     pthread_cond_wait(condition, mutex);
 }
 
+/* Waits for at most about that long, or less: the caller looks again at what it waits for. The clock is the one that
+ * every pthreads has; WFPSA_WAIT_MAX_NS bounds what a jump of it can do. */
+static inline void
+wfpsa_condition_wait_ns(wfpsa_condition *condition, wfpsa_mutex *mutex, uint64_t ns)
+{
+    struct timespec until;
+    uint64_t wait = ns < WFPSA_WAIT_MAX_NS ? ns : WFPSA_WAIT_MAX_NS;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += (long)wait;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_cond_timedwait(condition, mutex, &until);
+}
+
 static inline void
 wfpsa_condition_broadcast(wfpsa_condition *condition)
 {
     pthread_cond_broadcast(condition);
+}
+
+struct wfpsa_thread {
+    void (*run)(void *);
+    void *argument;
+    pthread_t handle;
+};
+
+static inline void *
+wfpsa_thread_main(void *thread)
+{
+    ((struct wfpsa_thread *)thread)->run(((struct wfpsa_thread *)thread)->argument);
+    return NULL;
+}
+
+/* 1, or 0 where the system gives no thread; *thread stays where it is until wfpsa_thread_join. Signals are left to the
+ * threads that were there before: Python handles them. */
+static inline int
+wfpsa_thread_start(struct wfpsa_thread *thread, void (*run)(void *), void *argument)
+{
+    sigset_t all, before;
+    thread->run = run;
+    thread->argument = argument;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int code = pthread_create(&thread->handle, NULL, wfpsa_thread_main, thread);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return code == 0;
+}
+
+static inline void
+wfpsa_thread_join(struct wfpsa_thread *thread)
+{
+    pthread_join(thread->handle, NULL);
+}
+
+/* Of the calling thread, distinct among those that live. */
+static inline uint64_t
+wfpsa_thread_id(void)
+{
+    return (uint64_t)(uintptr_t)pthread_self();
 }
 
 /* Returns the new value. */
@@ -190,6 +301,12 @@ static inline int64_t
 wfpsa_atomic_load(volatile int64_t *value)
 {
     return __atomic_load_n(value, __ATOMIC_SEQ_CST);
+}
+
+static inline void
+wfpsa_atomic_store(volatile int64_t *value, int64_t now)
+{
+    __atomic_store_n(value, now, __ATOMIC_SEQ_CST);
 }
 
 static inline uint64_t
@@ -227,6 +344,18 @@ wfpsa_process_id(void)
     return (uint64_t)getpid();
 }
 
+#endif
+
+/* Whether the address sanitizer watches this build: freed memory is then best left to it. */
+#if defined(__SANITIZE_ADDRESS__)
+#define WFPSA_ADDRESS_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define WFPSA_ADDRESS_SANITIZED 1
+#endif
+#endif
+#ifndef WFPSA_ADDRESS_SANITIZED
+#define WFPSA_ADDRESS_SANITIZED 0
 #endif
 
 /* 1 and *product, or 0 where count * size does not fit. */

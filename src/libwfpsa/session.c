@@ -15,9 +15,8 @@ struct wfpsa_enumeration {
     struct wfpsa_subnets subnets; /* to be applied here where not pushed down */
 };
 
-/* Returns the status for a code of the engine table, noting a failure. */
-static int
-outcome_of(DWORD code, const char *function, struct wfpsa_failure *failure)
+int
+wfpsa_outcome_of(DWORD code, const char *function, struct wfpsa_failure *failure)
 {
     if (code == ERROR_SUCCESS) {
         return WFPSA_OK;
@@ -29,8 +28,8 @@ outcome_of(DWORD code, const char *function, struct wfpsa_failure *failure)
 
 /* ---- the lock ---- */
 
-static void
-lock(struct wfpsa_session *session)
+void
+wfpsa_session_lock(struct wfpsa_session *session)
 {
     wfpsa_mutex_lock(&session->mutex);
     uint64_t ticket = session->next_ticket++;
@@ -58,7 +57,7 @@ wfpsa_session_enter(struct wfpsa_session *session)
     if (wfpsa_atomic_load(&session->closing)) {
         return WFPSA_CLOSED;
     }
-    lock(session);
+    wfpsa_session_lock(session);
     if (!session->engine) {
         wfpsa_session_leave(session);
         return WFPSA_CLOSED;
@@ -91,7 +90,7 @@ wfpsa_session_open(const struct wfpsa_backend *backend, const uint16_t *server_n
     }
     memset(&wanted, 0, sizeof wanted);
     wanted.txnWaitTimeoutInMSec = lock_wait_ms;
-    int status = outcome_of(
+    int status = wfpsa_outcome_of(
         backend->engine_open((const WCHAR *)server_name, RPC_C_AUTHN_DEFAULT, NULL, &wanted, &opened->engine),
         "FwpmEngineOpen0", failure);
     if (status != WFPSA_OK) {
@@ -110,15 +109,17 @@ wfpsa_session_close(struct wfpsa_session *session, struct wfpsa_failure *failure
         return WFPSA_OK; /* the handle, and perhaps a held lock, are the parent's */
     }
     wfpsa_atomic_add(&session->closing, 1);
-    lock(session);
+    wfpsa_session_lock(session);
+    wfpsa_subscriptions_end(session); /* leaves the lock meanwhile: another thread may close the engine */
     if (session->engine) {
         for (struct wfpsa_enumeration *open = session->enumerations; open; open = open->next) {
             session->backend->sa_context_destroy_enum_handle(session->engine, open->handle);
             open->handle = NULL;
         }
         session->enumerations = NULL;
-        status = outcome_of(session->backend->engine_close(session->engine), "FwpmEngineClose0", failure);
+        status = wfpsa_outcome_of(session->backend->engine_close(session->engine), "FwpmEngineClose0", failure);
         session->engine = NULL;
+        wfpsa_subscriptions_bury(session);
     }
     wfpsa_session_leave(session);
     return status;
@@ -148,11 +149,11 @@ wfpsa_session_get(struct wfpsa_session *session, uint64_t id, struct wfpsa_colum
         return status;
     }
     if (columns->version == 0) {
-        status = outcome_of(backend->sa_context_get_by_id0(session->engine, id, &found0), "IPsecSaContextGetById0",
-                            failure);
+        status = wfpsa_outcome_of(backend->sa_context_get_by_id0(session->engine, id, &found0),
+                                  "IPsecSaContextGetById0", failure);
     } else {
-        status = outcome_of(backend->sa_context_get_by_id1(session->engine, id, &found1), "IPsecSaContextGetById1",
-                            failure);
+        status = wfpsa_outcome_of(backend->sa_context_get_by_id1(session->engine, id, &found1),
+                                  "IPsecSaContextGetById1", failure);
     }
     wfpsa_session_leave(session);
     if (status == WFPSA_OK) {
@@ -175,9 +176,62 @@ wfpsa_session_delete(struct wfpsa_session *session, uint64_t id, struct wfpsa_fa
     if (status != WFPSA_OK) {
         return status;
     }
-    status = outcome_of(session->backend->sa_context_delete_by_id(session->engine, id), "IPsecSaContextDeleteById0",
-                        failure);
+    status = wfpsa_outcome_of(session->backend->sa_context_delete_by_id(session->engine, id),
+                              "IPsecSaContextDeleteById0", failure);
     wfpsa_session_leave(session);
+    return status;
+}
+
+/* ---- transactions and statistics ---- */
+
+int
+wfpsa_session_transaction(struct wfpsa_session *session, enum wfpsa_transaction step, struct wfpsa_failure *failure)
+{
+    const struct wfpsa_backend *backend = session->backend;
+    int status = wfpsa_session_enter(session);
+    if (status != WFPSA_OK) {
+        return status;
+    }
+    if (step == WFPSA_COMMIT) {
+        status = wfpsa_outcome_of(backend->transaction_commit(session->engine), "FwpmTransactionCommit0", failure);
+    } else if (step == WFPSA_ABORT) {
+        status = wfpsa_outcome_of(backend->transaction_abort(session->engine), "FwpmTransactionAbort0", failure);
+    } else {
+        status = wfpsa_outcome_of(
+            backend->transaction_begin(session->engine, step == WFPSA_BEGIN_READ_ONLY ? FWPM_TXN_READ_ONLY : 0),
+            "FwpmTransactionBegin0", failure);
+    }
+    wfpsa_session_leave(session);
+    return status;
+}
+
+#define NAME(group, field, name) #name,
+
+static const char *const statistic_names[] = {WFPSA_STATISTICS(NAME)};
+
+const char *
+wfpsa_statistic_name(uint32_t index)
+{
+    return index < sizeof statistic_names / sizeof statistic_names[0] ? statistic_names[index] : NULL;
+}
+
+int
+wfpsa_session_statistics(struct wfpsa_session *session, struct wfpsa_statistics *statistics,
+                         struct wfpsa_failure *failure)
+{
+    IPSEC_STATISTICS1 found;
+    int status = wfpsa_session_enter(session);
+    if (status != WFPSA_OK) {
+        return status;
+    }
+    status =
+        wfpsa_outcome_of(session->backend->get_statistics1(session->engine, &found), "IPsecGetStatistics1", failure);
+    wfpsa_session_leave(session);
+    if (status == WFPSA_OK) {
+#define COPY(group, field, name) statistics->name = found.group.field;
+        WFPSA_STATISTICS(COPY)
+#undef COPY
+    }
     return status;
 }
 
@@ -223,14 +277,25 @@ template_refused(DWORD code)
     }
 }
 
+IPSEC_SA_CONTEXT_ENUM_TEMPLATE0 *
+wfpsa_template_fill(struct wfpsa_template *filled, const struct wfpsa_subnets *subnets)
+{
+    if (!subnets || (subnets->local.family == 0 && subnets->remote.family == 0)) {
+        return NULL; /* so that contexts without an SA stay too */
+    }
+    memset(filled, 0, sizeof *filled);
+    fill_condition(&filled->template.localSubNet, &subnets->local, &filled->local4, &filled->local6);
+    fill_condition(&filled->template.remoteSubNet, &subnets->remote, &filled->remote4, &filled->remote6);
+    return &filled->template;
+}
+
 int
 wfpsa_enumeration_open(struct wfpsa_session *session, uint32_t version, uint32_t page_size,
                        const struct wfpsa_subnets *subnets, struct wfpsa_enumeration **enumeration,
                        struct wfpsa_failure *failure)
 {
-    IPSEC_SA_CONTEXT_ENUM_TEMPLATE0 template;
-    FWP_V4_ADDR_AND_MASK local4, remote4;
-    FWP_V6_ADDR_AND_MASK local6, remote6;
+    struct wfpsa_template filled;
+    const IPSEC_SA_CONTEXT_ENUM_TEMPLATE0 *template = wfpsa_template_fill(&filled, subnets);
     struct wfpsa_enumeration *opened = wfpsa_allocate_zeroed(1, sizeof *opened);
     *enumeration = NULL;
     if (!opened) {
@@ -240,14 +305,8 @@ wfpsa_enumeration_open(struct wfpsa_session *session, uint32_t version, uint32_t
     opened->version = version;
     opened->page_size = page_size;
     opened->pushed_down = 1;
-    if (subnets && subnets->local.family == 0 && subnets->remote.family == 0) {
-        subnets = NULL; /* no restriction, so that contexts without an SA stay too */
-    }
-    if (subnets) {
+    if (template) {
         opened->subnets = *subnets;
-        memset(&template, 0, sizeof template);
-        fill_condition(&template.localSubNet, &subnets->local, &local4, &local6);
-        fill_condition(&template.remoteSubNet, &subnets->remote, &remote4, &remote6);
     }
 
     int status = wfpsa_session_enter(session);
@@ -255,13 +314,12 @@ wfpsa_enumeration_open(struct wfpsa_session *session, uint32_t version, uint32_t
         wfpsa_free(opened);
         return status;
     }
-    DWORD code =
-        session->backend->sa_context_create_enum_handle(session->engine, subnets ? &template : NULL, &opened->handle);
-    if (subnets && template_refused(code)) {
+    DWORD code = session->backend->sa_context_create_enum_handle(session->engine, template, &opened->handle);
+    if (template && template_refused(code)) {
         opened->pushed_down = 0;
         code = session->backend->sa_context_create_enum_handle(session->engine, NULL, &opened->handle);
     }
-    status = outcome_of(code, "IPsecSaContextCreateEnumHandle0", failure);
+    status = wfpsa_outcome_of(code, "IPsecSaContextCreateEnumHandle0", failure);
     if (status == WFPSA_OK) {
         opened->next = session->enumerations;
         session->enumerations = opened;
@@ -297,11 +355,11 @@ fetch(struct wfpsa_enumeration *enumeration, struct wfpsa_columns *columns, uint
     if (!enumeration->handle) {
         status = WFPSA_CLOSED;
     } else if (enumeration->version == 0) {
-        status = outcome_of(
+        status = wfpsa_outcome_of(
             backend->sa_context_enum0(session->engine, enumeration->handle, enumeration->page_size, &page0, &count),
             "IPsecSaContextEnum0", failure);
     } else {
-        status = outcome_of(
+        status = wfpsa_outcome_of(
             backend->sa_context_enum1(session->engine, enumeration->handle, enumeration->page_size, &page1, &count),
             "IPsecSaContextEnum1", failure);
     }
@@ -340,15 +398,16 @@ wfpsa_enumeration_close(struct wfpsa_enumeration *enumeration, struct wfpsa_fail
     if (session->process != wfpsa_process_id()) {
         return WFPSA_OK; /* the handle is the parent's */
     }
-    lock(session); /* also while the session is closing: its close walks the list that this one is in */
+    wfpsa_session_lock(session); /* also while the session is closing: its close walks the list that this one is in */
     if (enumeration->handle) {
         struct wfpsa_enumeration **link = &session->enumerations;
         while (*link != enumeration) {
             link = &(*link)->next;
         }
         *link = enumeration->next;
-        status = outcome_of(session->backend->sa_context_destroy_enum_handle(session->engine, enumeration->handle),
-                            "IPsecSaContextDestroyEnumHandle0", failure);
+        status =
+            wfpsa_outcome_of(session->backend->sa_context_destroy_enum_handle(session->engine, enumeration->handle),
+                             "IPsecSaContextDestroyEnumHandle0", failure);
         enumeration->handle = NULL;
     }
     wfpsa_session_leave(session);

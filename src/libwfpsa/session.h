@@ -18,11 +18,37 @@ struct wfpsa_session {
     wfpsa_condition turn;
     uint64_t next_ticket, serving;
 
-    struct wfpsa_enumeration *enumerations; /* open ones */
+    struct wfpsa_enumeration *enumerations;   /* open ones */
+    struct wfpsa_subscription *subscriptions; /* likewise */
+    struct wfpsa_subscription *undead;        /* those that could not be ended */
+    uint32_t unsubscribing;                   /* calls under way, without the lock */
 };
 
 /* WFPSA_OK with the session locked, or WFPSA_CLOSED or WFPSA_FORKED without. */
 int wfpsa_session_enter(struct wfpsa_session *session);
 void wfpsa_session_leave(struct wfpsa_session *session);
+
+/* Waits for its turn, whatever has become of the session: for ending what is open. */
+void wfpsa_session_lock(struct wfpsa_session *session);
+
+/* The status for a code of the engine table, noting a failure. */
+int wfpsa_outcome_of(DWORD code, const char *function, struct wfpsa_failure *failure);
+
+/* A template, and what it points to. */
+struct wfpsa_template {
+    IPSEC_SA_CONTEXT_ENUM_TEMPLATE0 template;
+    FWP_V4_ADDR_AND_MASK local4, remote4;
+    FWP_V6_ADDR_AND_MASK local6, remote6;
+};
+
+/* The template for those subnets; NULL where they restrict nothing. */
+IPSEC_SA_CONTEXT_ENUM_TEMPLATE0 *wfpsa_template_fill(struct wfpsa_template *filled,
+                                                     const struct wfpsa_subnets *subnets);
+
+/* Ends all subscriptions of a session whose turn it is, and waits for those that others are ending. */
+void wfpsa_subscriptions_end(struct wfpsa_session *session);
+
+/* Once the engine handle is closed no callback comes any more: frees the undead ones that nobody wants. */
+void wfpsa_subscriptions_bury(struct wfpsa_session *session);
 
 #endif

@@ -1,6 +1,7 @@
 """IPsec SA contexts of the Windows Filtering Platform, enumerated and expired at C speed."""
 
 from collections.abc import Sequence as _Sequence
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 try:
     from wfpsa._native import Column, SaBatch, SaContext, SaDetails
@@ -12,6 +13,7 @@ from wfpsa.engine import Engine, open_engine
 from wfpsa.enums import (
     AuthConfig,
     AuthType,
+    ChangeKind,
     CipherConfig,
     CipherType,
     Outcome,
@@ -31,11 +33,17 @@ from wfpsa.errors import (
     WfpError,
 )
 from wfpsa.report import ExpiryReport
+from wfpsa.statistics import Statistics
+from wfpsa.subscription import Gap, SaChange, Subscription
+
+if _TYPE_CHECKING:
+    from wfpsa.keying import Sa, SaBundle, Traffic
 
 __all__ = [
     "AccessDenied",
     "AuthConfig",
     "AuthType",
+    "ChangeKind",
     "CipherConfig",
     "CipherType",
     "Column",
@@ -46,13 +54,20 @@ __all__ = [
     "ExpiryFailed",
     "ExpiryInterrupted",
     "ExpiryReport",
+    "Gap",
     "NotFound",
     "Outcome",
     "PfsGroup",
+    "Sa",
     "SaBatch",
+    "SaBundle",
+    "SaChange",
     "SaContext",
     "SaDetails",
     "SessionAborted",
+    "Statistics",
+    "Subscription",
+    "Traffic",
     "TrafficType",
     "TransformType",
     "WfpError",
@@ -74,7 +89,11 @@ def get_include() -> str:
     return next(iter(spec.submodule_search_locations))
 
 
-def __getattr__(name: str) -> str:
+def __getattr__(name: str) -> object:
+    if name in ("Sa", "SaBundle", "Traffic"):  # few need them, and what they import takes longer than all the rest
+        from wfpsa import keying
+
+        return getattr(keying, name)
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 

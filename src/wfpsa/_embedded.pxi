@@ -72,6 +72,53 @@ cdef class Store:
         with nogil:
             libwfpsa.wfpsa_store_rights(self.store, number)
 
+    def add(self, uint64_t context_id, object traffic, object inbound, object outbound):
+        """Adds a context of that Traffic and those SaBundles or None; an id of 0 asks for a new one. Returns (OS code,
+        id)."""
+        cdef libwfpsa.wfpsa_details details[2]
+        cdef libwfpsa.wfpsa_details *inside = NULL
+        cdef libwfpsa.wfpsa_details *outside = NULL
+        cdef uint32_t code
+        kept = []
+        if inbound is not None:
+            inside = &details[0]
+            kept.append(fill_details(inside, traffic, inbound))
+        if outbound is not None:
+            outside = &details[1]
+            kept.append(fill_details(outside, traffic, outbound))
+        with nogil:
+            code = libwfpsa.wfpsa_keying_store(self.store, &context_id, inside, outside)
+        del kept
+        return code, context_id
+
+    def churn(self, uint64_t per_second, uint64_t seed):
+        """From now on so many contexts a second come, and as many go."""
+        cdef int done
+        with nogil:
+            done = libwfpsa.wfpsa_store_churn(self.store, per_second, seed)
+        if not done:
+            raise MemoryError("no memory for a population")
+
+    def stop(self, uint32_t code):
+        """Stops the service; calls of open sessions give that code."""
+        with nogil:
+            libwfpsa.wfpsa_store_stop(self.store, code)
+
+    def start(self):
+        """Starts it again; the sessions from before stay dead."""
+        with nogil:
+            libwfpsa.wfpsa_store_start(self.store)
+
+    def notifications(self, uint32_t capacity, bint held):
+        """What a subscription's queue holds from now on, and whether deliveries wait."""
+        with nogil:
+            libwfpsa.wfpsa_store_notifications(self.store, capacity, held)
+
+    def switch(self, str name, str choice):
+        """Sets a switch; False where there is no such switch or choice."""
+        cdef bytes which = name.encode(), what = choice.encode()
+        return bool(libwfpsa.wfpsa_store_switch(self.store, PyBytes_AS_STRING(which), PyBytes_AS_STRING(what)))
+
     def fail(self, str function, uint64_t nth, uint32_t code):
         """The nth call from now of the OS function of that name fails with the code; 0 cancels."""
         name = function.encode()
@@ -79,12 +126,40 @@ cdef class Store:
             raise ValueError(f"function must be one of the engine table's, not {function!r}")
 
 
+def switches():
+    """What the OS does not document: {name: (choices, meaning)}, of the choices the default first."""
+    cdef uint32_t index = 0
+    cdef const libwfpsa.wfpsa_switch *known = libwfpsa.wfpsa_switch_at(0)
+    found = {}
+    while known != NULL:
+        choices = tuple((<bytes>known.choices).decode().split())
+        found[(<bytes>known.name).decode()] = choices, (<bytes>known.meaning).decode()
+        index += 1
+        known = libwfpsa.wfpsa_switch_at(index)
+    return found
+
+
 def live_counters():
-    """What is alive in the whole process: stores, engines, enum_handles, pages, allocations."""
+    """What is alive in the whole process, and how many wrong uses were seen."""
     cdef libwfpsa.wfpsa_live live
     libwfpsa.wfpsa_embedded_live(&live)
     return {"stores": live.stores, "engines": live.engines, "enum_handles": live.enum_handles, "pages": live.pages,
-            "allocations": live.allocations}
+            "subscriptions": live.subscriptions, "transactions": live.transactions, "allocations": live.allocations,
+            "misuses": live.misuses}
+
+
+def take_misuses():
+    """[(OS function, what was wrong, how often)] since the last time."""
+    cdef uint32_t index = 0
+    cdef const char *function = NULL
+    cdef const char *what = NULL
+    cdef int64_t count = 0
+    found = []
+    while libwfpsa.wfpsa_embedded_misuse(index, &function, &what, &count):
+        found.append(((<bytes>function).decode(), (<bytes>what).decode(), count))
+        index += 1
+    libwfpsa.wfpsa_embedded_forget_misuses()
+    return found
 
 
 def fail_allocation(uint64_t nth):

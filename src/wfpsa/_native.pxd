@@ -24,6 +24,10 @@ cdef class Enumeration:
     cdef bint more
     cdef bint filtered
 
+cdef class Subscription:
+    cdef libwfpsa.wfpsa_subscription *subscription
+    cdef Session session
+
 # A view of rows start, start + step, ... of shared columns.
 cdef class SaBatch:
     cdef libwfpsa.wfpsa_columns *data

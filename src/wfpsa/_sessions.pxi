@@ -104,6 +104,9 @@ cdef SaBatch frozen(libwfpsa.wfpsa_columns *columns, str backend, object pushed)
     return new_batch(columns, 0, 1, columns.length, backend, pushed)
 
 
+TRANSACTION_STEPS = ("begin", "begin_read_only", "commit", "abort")
+
+
 @cython.final
 @cython.no_gc
 cdef class Session:
@@ -208,6 +211,101 @@ cdef class Session:
             PyErr_CheckSignals()
             if lost or items.done == items.count:
                 return
+
+    def create(self, object traffic):
+        """The id of a new context with that outbound Traffic."""
+        cdef libwfpsa.wfpsa_session *session = self.opened()
+        cdef libwfpsa.wfpsa_traffic outbound
+        cdef libwfpsa.wfpsa_failure failure
+        cdef uint64_t made = 0
+        cdef int status
+        fill_traffic(&outbound, traffic)
+        with nogil:
+            status = libwfpsa.wfpsa_session_create(session, &outbound, &made, &failure)
+        check(status, &failure)
+        return made
+
+    def spi(self, uint64_t context_id, object traffic, uint32_t spi):
+        """Sets the SPI for the inbound SA, or with 0 gets one; returns it."""
+        cdef libwfpsa.wfpsa_session *session = self.opened()
+        cdef libwfpsa.wfpsa_traffic inbound
+        cdef libwfpsa.wfpsa_failure failure
+        cdef int status
+        fill_traffic(&inbound, traffic)
+        with nogil:
+            status = libwfpsa.wfpsa_session_spi(session, context_id, &inbound, &spi, &failure)
+        check(status, &failure)
+        return spi
+
+    def add(self, uint64_t context_id, bint inbound, object bundle):
+        """Adds the SAs of an SaBundle in one direction."""
+        cdef libwfpsa.wfpsa_session *session = self.opened()
+        cdef int direction = libwfpsa.WFPSA_INBOUND if inbound else libwfpsa.WFPSA_OUTBOUND
+        cdef libwfpsa.wfpsa_bundle filled
+        cdef libwfpsa.wfpsa_failure failure
+        cdef int status
+        kept = fill_bundle(&filled, bundle)
+        with nogil:
+            status = libwfpsa.wfpsa_session_add(session, context_id, direction, &filled, &failure)
+        del kept
+        check(status, &failure)
+
+    def update(self, uint64_t context_id, uint64_t flags, bint inbound, object traffic, object bundle):
+        """Changes what the flags select in one direction."""
+        cdef libwfpsa.wfpsa_session *session = self.opened()
+        cdef libwfpsa.wfpsa_details details
+        cdef libwfpsa.wfpsa_failure failure
+        cdef int status
+        kept = fill_details(&details, traffic, bundle)
+        with nogil:
+            status = libwfpsa.wfpsa_session_update(session, context_id, flags, &details if inbound else NULL,
+                                                   NULL if inbound else &details, &failure)
+        del kept
+        check(status, &failure)
+
+    def transaction(self, str step):
+        """A step of an explicit transaction: begin, begin_read_only, commit or abort."""
+        cdef libwfpsa.wfpsa_session *session = self.opened()
+        cdef libwfpsa.wfpsa_transaction number = <libwfpsa.wfpsa_transaction><int>TRANSACTION_STEPS.index(step)
+        cdef libwfpsa.wfpsa_failure failure
+        cdef int status
+        with nogil:
+            status = libwfpsa.wfpsa_session_transaction(session, number, &failure)
+        check(status, &failure)
+
+    def statistics(self):
+        """{name: number} of IPSEC_STATISTICS1."""
+        cdef libwfpsa.wfpsa_session *session = self.opened()
+        cdef libwfpsa.wfpsa_statistics found
+        cdef libwfpsa.wfpsa_failure failure
+        cdef const char *name
+        cdef uint32_t index = 0
+        cdef int status
+        with nogil:
+            status = libwfpsa.wfpsa_session_statistics(session, &found, &failure)
+        check(status, &failure)
+        numbers = {}
+        name = libwfpsa.wfpsa_statistic_name(0)
+        while name != NULL:
+            numbers[(<bytes>name).decode()] = (<const uint64_t *>&found)[index]
+            index += 1
+            name = libwfpsa.wfpsa_statistic_name(index)
+        return numbers
+
+    def subscribe(self, object local, object remote, uint32_t capacity):
+        """A Subscription; local and remote as in enumerate."""
+        cdef Subscription opened = Subscription.__new__(Subscription)
+        cdef libwfpsa.wfpsa_subnets subnets
+        cdef libwfpsa.wfpsa_failure failure
+        cdef libwfpsa.wfpsa_session *session = self.opened()
+        cdef int status
+        fill_subnet(&subnets.local, local)
+        fill_subnet(&subnets.remote, remote)
+        opened.session = self
+        with nogil:
+            status = libwfpsa.wfpsa_subscription_open(session, &subnets, capacity, &opened.subscription, &failure)
+        check(status, &failure)
+        return opened
 
     def drain(self, uint32_t version, uint32_t page_size):
         """Enumerates everything and frees each page unread; returns the number of contexts."""

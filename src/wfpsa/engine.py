@@ -3,20 +3,25 @@
 import math
 import os
 import sys
-from collections.abc import Generator, Iterable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self, SupportsIndex
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeVar
 
 from wfpsa import _native
 from wfpsa.enums import Outcome
-from wfpsa.errors import EngineUnavailable, ExpiryInterrupted
+from wfpsa.errors import EngineClosed, EngineUnavailable, ExpiryInterrupted, SessionAborted
 from wfpsa.report import ExpiryReport
+from wfpsa.statistics import Statistics
+from wfpsa.subscription import Subscription
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
     from types import TracebackType
 
     from typing_extensions import Buffer
+
+    from wfpsa.keying import SaBundle, Traffic
 
     Subnet = str | IPv4Network | IPv6Network | IPv4Address | IPv6Address
     Targets = _native.SaBatch | _native.Column[int] | Buffer | Iterable[SupportsIndex | _native.SaContext]
@@ -27,9 +32,13 @@ DEFAULT_PAGE_SIZE = 1024
 """Contexts a call: large enough to make the call's own cost small, small enough for a page to stay in a cache."""
 
 _SubnetParts = tuple[int, bytes, int]
+_T = TypeVar("_T")
+
+_REOPENINGS = 3
+"""How often one read may lose its session and begin anew."""
 
 
-def open_engine(target: str | None = None, *, lock_timeout: float | None = None) -> "Engine":
+def open_engine(target: str | None = None, *, lock_timeout: float | None = None, reconnect: bool = False) -> "Engine":
     """Opens an engine; close it, or use it as a context manager.
 
     `target` is ``"windows:"``, the Windows Filtering Platform of this machine, or ``"embedded:"``, an engine in memory
@@ -43,6 +52,10 @@ def open_engine(target: str | None = None, *, lock_timeout: float | None = None)
 
     `lock_timeout` is how long, in seconds, a call may wait for the engine's transaction lock: None for the engine's
     default of 15 s, `math.inf` for ever.
+
+    After a restart of the engine's service every session from before is dead, and each call raises SessionAborted.
+    With `reconnect` an Engine then opens a new session for calls that only read (snapshot, pages, get, statistics) and
+    begins them anew, as a whole; `reconnects` counts that. Calls that change something are never repeated.
 
     Raises ValueError for a malformed target, EngineUnavailable where there is no such engine or its service does not
     run, AccessDenied where this user may not open it.
@@ -63,11 +76,11 @@ def open_engine(target: str | None = None, *, lock_timeout: float | None = None)
         raise TypeError(f"target must be a str, not {type(target).__name__}")
     scheme, name, options = _parse_target(target)
     if scheme == "windows":
-        return Engine(_native.Session("windows", wait_ms), target)
+        return Engine(lambda: _native.Session("windows", wait_ms), target, reconnect=reconnect)
     store = _native.Store(name or None)
     if store.created:
         _shape(store, options)
-    return Engine(_native.Session("embedded", wait_ms, store), target)
+    return Engine(lambda: _native.Session("embedded", wait_ms, store), target, reconnect=reconnect)
 
 
 def _lock_wait_ms(lock_timeout: float | None) -> int:
@@ -225,6 +238,32 @@ def _page_size(value: SupportsIndex | None) -> int:
     return _integer(value, "page_size", 1, 2**32 - 1, "1 to 2**32 - 1")
 
 
+_UPDATE_TRAFFIC = 0x01 | 0x02  # IPSEC_SA_DETAILS_UPDATE_TRAFFIC, IPSEC_SA_DETAILS_UPDATE_UDP_ENCAPSULATION
+_UPDATES = {  # IPSEC_SA_BUNDLE_UPDATE_*
+    "bundle_flags": 0x04,
+    "nap_context": 0x08,
+    "key_module": 0x10,
+    "peer_private_address": 0x20,
+    "mm_sa_id": 0x40,
+}
+
+
+def _checked_traffic(value: "Traffic") -> "Traffic":
+    from wfpsa.keying import Traffic
+
+    if not isinstance(value, Traffic):
+        raise TypeError(f"traffic must be a wfpsa.Traffic, not {type(value).__name__}")
+    return value
+
+
+def _checked_bundle(value: "SaBundle") -> "SaBundle":
+    from wfpsa.keying import SaBundle
+
+    if not isinstance(value, SaBundle):
+        raise TypeError(f"bundle must be a wfpsa.SaBundle, not {type(value).__name__}")
+    return value
+
+
 class Engine:
     """An open engine: one session of it, which threads may share; calls are served one at a time.
 
@@ -232,8 +271,15 @@ class Engine:
     opened it. Errors of the OS are WfpErrors that name the function and the code.
     """
 
-    def __init__(self, session: _native.Session, target: str) -> None:
-        self._session = session
+    def __init__(self, connect: Callable[[], _native.Session], target: str, *, reconnect: bool = False) -> None:
+        self._connect: Callable[[], _native.Session] | None = connect  # None once closed
+        self._session = connect()
+        self._reopening = Lock()
+        self._process = os.getpid()
+        self.reconnect = reconnect
+        """Whether calls that only read open a new session where theirs is dead."""
+        self.reconnects = 0
+        """How often they did."""
         self.target = target
         """What the engine was opened with."""
 
@@ -241,6 +287,49 @@ class Engine:
     def backend(self) -> str:
         """Who answers: "windows", the OS, or "embedded", the engine in memory."""
         return self._session.backend
+
+    def reopen(self) -> None:
+        """Ends the session and begins a new one, as after SessionAborted: what was open in the old one is closed.
+
+        Raises EngineClosed after `close()` or in a forked child, EngineUnavailable while the service does not run; the
+        old session is then still there.
+        """
+        if os.getpid() != self._process:
+            raise EngineClosed(message="the engine was opened by another process: open one after the fork")
+        with self._reopening:
+            self._replace()
+
+    def _replace(self) -> None:
+        """A new session instead of the present one; called with the lock held."""
+        if self._connect is None:
+            raise EngineClosed()
+        old, self._session = self._session, self._connect()
+        with suppress(OSError):  # it is dead: closing it says so once more
+            old.close()
+
+    def _revived(self, session: _native.Session, error: OSError) -> bool:
+        """Whether a read whose session failed so may begin anew, since there is another session now."""
+        if isinstance(error, EngineClosed) and self._session is session:
+            return False  # closed for good, or in a forked child
+        with self._reopening:
+            if self._session is session:
+                try:
+                    self._replace()
+                except EngineClosed:
+                    return False
+                self.reconnects += 1
+            return self._connect is not None
+
+    def _read(self, operation: Callable[[_native.Session], _T]) -> _T:
+        """A call that only reads, begun anew where its session is dead and `reconnect` says so."""
+        for _ in range(_REOPENINGS if self.reconnect else 0):
+            session = self._session
+            try:
+                return operation(session)
+            except (SessionAborted, EngineClosed) as error:
+                if not self._revived(session, error):
+                    raise
+        return operation(self._session)
 
     def snapshot(
         self,
@@ -261,14 +350,19 @@ class Engine:
         MemoryError. Never returns part of a listing.
         """
         parts = _subnets(local, remote)
-        enumeration = self._session.enumerate(*parts, checked_version(version), _page_size(page_size))
-        try:
-            batch = enumeration.read(True)
-        except BaseException:
-            _close_quietly(enumeration)
-            raise
-        enumeration.close()
-        return batch
+        checked = checked_version(version), _page_size(page_size)
+
+        def whole(session: _native.Session) -> _native.SaBatch:
+            enumeration = session.enumerate(*parts, *checked)
+            try:
+                batch = enumeration.read(True)
+            except BaseException:
+                _close_quietly(enumeration)
+                raise
+            enumeration.close()
+            return batch
+
+        return self._read(whole)
 
     def pages(
         self,
@@ -281,7 +375,8 @@ class Engine:
         """All contexts as batches of at most `page_size`, in memory that does not grow with their number.
 
         The arguments are those of `snapshot`. The enumeration begins with the first batch asked for, and ends when the
-        iterator is exhausted, closed or dropped. An error in the middle is raised: what came before was not all.
+        iterator is exhausted, closed or dropped. An error in the middle is raised: what came before was not all, and a
+        session lost by then is not replaced.
         """
         parts = _subnets(local, remote)
         return self._pages(parts, checked_version(version), _page_size(page_size))
@@ -289,10 +384,19 @@ class Engine:
     def _pages(
         self, parts: tuple[_SubnetParts | None, _SubnetParts | None], version: int, page_size: int
     ) -> Generator[_native.SaBatch, None, None]:
-        enumeration = self._session.enumerate(*parts, version, page_size)
+        def begin(session: _native.Session) -> tuple[_native.Enumeration, _native.SaBatch | None]:
+            enumeration = session.enumerate(*parts, version, page_size)
+            try:
+                return enumeration, enumeration.read(False)
+            except BaseException:
+                _close_quietly(enumeration)
+                raise
+
+        enumeration, batch = self._read(begin)
         try:
-            while (batch := enumeration.read(False)) is not None:
+            while batch is not None:
                 yield batch
+                batch = enumeration.read(False)
         except BaseException:
             _close_quietly(enumeration)
             raise
@@ -300,7 +404,47 @@ class Engine:
 
     def get(self, context_id: SupportsIndex, *, version: int = 1) -> _native.SaContext:
         """The context with that id; NotFound where the engine does not know it (any more)."""
-        return self._session.get(_context_id(context_id), checked_version(version))[0]
+        number, checked = _context_id(context_id), checked_version(version)
+        return self._read(lambda session: session.get(number, checked))[0]
+
+    def statistics(self) -> Statistics:
+        """The engine's counters (IPsecGetStatistics1): of the whole system, not of this session.
+
+        Raises AccessDenied, EngineTimeout, SessionAborted, EngineClosed; WfpError (FWP_E_TXN_IN_PROGRESS) inside a
+        transaction.
+        """
+        return Statistics(**self._read(lambda session: session.statistics()))
+
+    def subscribe(
+        self, *, local: "Subnet | None" = None, remote: "Subnet | None" = None, capacity: int = 65536
+    ) -> Subscription:
+        """Subscribes to additions and deletions of contexts, those between the given subnets where they are given.
+
+        Up to `capacity` events wait in C for whoever reads them, 16 bytes each; what comes beyond is lost, and shows as
+        a `Gap`. Raises AccessDenied, SessionAborted, EngineClosed; ValueError or TypeError for bad arguments.
+        """
+        parts = _subnets(local, remote)
+        room = _integer(capacity, "capacity", 1, 2**28, "1 to 2**28")
+        return Subscription(self._session.subscribe(*parts, room))
+
+    @contextmanager
+    def transaction(self, *, read_only: bool = False) -> Iterator[None]:
+        """An explicit transaction around the calls of a `with` block: committed at its end, aborted on an exception.
+
+        It holds the engine's lock, which other sessions wait for: all of them, or with `read_only` those that change
+        something. A session has one at most, and in it `create`, `delete`, `subscribe` and `statistics` are refused
+        (FWP_E_TXN_IN_PROGRESS). Raises EngineTimeout where the lock cannot be had; whether the OS undoes changes of SA
+        contexts on an abort is not documented.
+        """
+        session = self._session
+        session.transaction("begin_read_only" if read_only else "begin")
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):
+                session.transaction("abort")
+            raise
+        session.transaction("commit")
 
     def expire(self, targets: "Targets") -> ExpiryReport:
         """Expires contexts in mass: their outbound SAs go at once, their inbound SAs about a minute later.
@@ -329,8 +473,72 @@ class Engine:
         """Deletes the context with that id at once, both directions; NotFound where the engine does not know it."""
         self._session.delete(_context_id(context_id))
 
+    # ---- manual keying: create, get an SPI, add the inbound, add the outbound SA ----
+
+    def create(self, traffic: "Traffic") -> int:
+        """Creates a context for that outbound traffic, without an SA yet; returns its id.
+
+        In transport mode `traffic.filter_id` is the LUID of the outbound filter. Raises AccessDenied; WfpError
+        (FWP_E_TXN_IN_PROGRESS) in a transaction.
+        """
+        return self._session.create(_checked_traffic(traffic))
+
+    def get_spi(self, context_id: SupportsIndex, traffic: "Traffic") -> int:
+        """The SPI for the inbound SA of a context: uint32, host order.
+
+        `traffic` has the addresses of the outbound traffic and the LUID of the inbound filter. Raises NotFound;
+        WfpError (FWP_E_TRAFFIC_MISMATCH for other traffic, FWP_E_INCOMPATIBLE_SA_STATE out of order).
+        """
+        return self._session.spi(_context_id(context_id), _checked_traffic(traffic), 0)
+
+    def set_spi(self, context_id: SupportsIndex, traffic: "Traffic", spi: SupportsIndex) -> None:
+        """As `get_spi`, with an SPI of the caller's choice."""
+        number = _integer(spi, "spi", 1, 2**32 - 1, "1 to 2**32 - 1")
+        self._session.spi(_context_id(context_id), _checked_traffic(traffic), number)
+
+    def add_inbound(self, context_id: SupportsIndex, bundle: "SaBundle") -> None:
+        """Adds the inbound SA, whose SPI is the one that was got or set.
+
+        Raises NotFound, WfpError (FWP_E_INCOMPATIBLE_SA_STATE out of order, others for a bundle that is refused).
+        """
+        self._session.add(_context_id(context_id), True, _checked_bundle(bundle))
+
+    def add_outbound(self, context_id: SupportsIndex, bundle: "SaBundle") -> None:
+        """Adds the outbound SA, with the peer's SPI and the `qm_sa_id` of the inbound one; the context is complete."""
+        self._session.add(_context_id(context_id), False, _checked_bundle(bundle))
+
+    def update(
+        self,
+        context_id: SupportsIndex,
+        direction: str,
+        *,
+        traffic: "Traffic | None" = None,
+        **values: Any,
+    ) -> None:
+        """Changes an SA in place; `direction` is "inbound" or "outbound".
+
+        What is given changes, the rest stays: `traffic` (its udp ports too), `bundle_flags`, `nap_context`,
+        `key_module`, `peer_private_address`, `mm_sa_id`. Raises NotFound; WfpError (FWP_E_INCOMPATIBLE_SA_STATE) where
+        the context has no SA in that direction.
+        """
+        from wfpsa.keying import SaBundle, Traffic
+
+        if direction not in ("inbound", "outbound"):
+            raise ValueError(f'direction must be "inbound" or "outbound", not {direction!r}')
+        if unknown := set(values) - set(_UPDATES):
+            raise TypeError(f"cannot update {', '.join(sorted(unknown))}; known: traffic, {', '.join(_UPDATES)}")
+        flags = sum(_UPDATES[name] for name in values) | (_UPDATE_TRAFFIC if traffic is not None else 0)
+        shown = Traffic("0.0.0.0", "0.0.0.0") if traffic is None else _checked_traffic(traffic)
+        bundle = SaBundle(ip_version=shown.local_address.version, **values)
+        self._session.update(_context_id(context_id), flags, direction == "inbound", shown, bundle)
+
+    # ---- the end ----
+
     def close(self) -> None:
         """Waits for the call in flight and ends the session; again: does nothing."""
+        if os.getpid() == self._process:  # in a forked child the lock may be held by a thread that is not there
+            with self._reopening:
+                self._connect = None
         self._session.close()
 
     def __enter__(self) -> Self:

@@ -5,6 +5,7 @@ from enum import IntEnum
 __all__ = [
     "AuthConfig",
     "AuthType",
+    "ChangeKind",
     "CipherConfig",
     "CipherType",
     "Outcome",
@@ -88,6 +89,13 @@ class PfsGroup(IntEnum):
     ECP_384 = 5
     MM = 6
     PFS_24 = 7
+
+
+class ChangeKind(IntEnum):
+    """IPSEC_SA_CONTEXT_EVENT_TYPE0: what an event tells of a context."""
+
+    ADDED = 1
+    DELETED = 2
 
 
 class Outcome(IntEnum):

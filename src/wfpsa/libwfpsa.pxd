@@ -130,6 +130,15 @@ cdef extern from "wfpsa/session.h" nogil:
         uint32_t code
         const char *function
 
+    enum wfpsa_transaction:
+        WFPSA_BEGIN
+        WFPSA_BEGIN_READ_ONLY
+        WFPSA_COMMIT
+        WFPSA_ABORT
+
+    struct wfpsa_statistics:
+        pass
+
     enum:
         WFPSA_NOT_ATTEMPTED
 
@@ -139,6 +148,9 @@ cdef extern from "wfpsa/session.h" nogil:
     void wfpsa_session_free(wfpsa_session *session)
     int wfpsa_session_get(wfpsa_session *session, uint64_t id, wfpsa_columns *columns, wfpsa_failure *failure)
     int wfpsa_session_delete(wfpsa_session *session, uint64_t id, wfpsa_failure *failure)
+    int wfpsa_session_transaction(wfpsa_session *session, wfpsa_transaction step, wfpsa_failure *failure)
+    int wfpsa_session_statistics(wfpsa_session *session, wfpsa_statistics *statistics, wfpsa_failure *failure)
+    const char *wfpsa_statistic_name(uint32_t index)
     int wfpsa_enumeration_open(wfpsa_session *session, uint32_t version, uint32_t page_size,
                                const wfpsa_subnets *subnets, wfpsa_enumeration **enumeration, wfpsa_failure *failure)
     bint wfpsa_enumeration_pushed_down(const wfpsa_enumeration *enumeration)
@@ -150,6 +162,87 @@ cdef extern from "wfpsa/session.h" nogil:
                             wfpsa_failure *failure)
     int wfpsa_session_expire(wfpsa_session *session, const uint64_t *ids, uint64_t count, uint64_t slice_ms,
                              uint64_t *done, uint8_t *outcomes, uint32_t *codes, int *lost)
+
+cdef extern from "wfpsa/keying.h" nogil:
+    struct wfpsa_traffic:
+        uint8_t ip_version
+        uint8_t ip_protocol
+        uint16_t local_port
+        uint16_t remote_port
+        uint8_t *local_address
+        uint8_t *remote_address
+        uint32_t traffic_type
+        uint32_t real_profile_id
+        uint64_t filter_id
+        uint64_t local_interface_luid
+        uint16_t udp_local_port
+        uint16_t udp_remote_port
+        uint64_t virtual_tunnel_id
+        uint64_t traffic_selector_id
+
+    struct wfpsa_sa:
+        uint32_t spi
+        uint32_t transform
+        uint32_t auth_type
+        uint32_t cipher_type
+        uint8_t auth_config
+        uint8_t cipher_config
+        uint32_t auth_key_bytes
+        uint32_t cipher_key_bytes
+        const uint8_t *auth_key
+        const uint8_t *cipher_key
+
+    struct wfpsa_bundle:
+        uint32_t flags
+        uint32_t lifetime_seconds
+        uint32_t lifetime_kilobytes
+        uint32_t lifetime_packets
+        uint32_t idle_timeout_seconds
+        uint32_t nd_allow_clear_timeout_seconds
+        uint32_t nap_context
+        uint32_t qm_sa_id
+        uint32_t pfs_group
+        uint32_t peer_private_address
+        uint64_t mm_sa_id
+        uint64_t qm_filter_id
+        uint8_t ip_version
+        uint8_t has_key_module
+        uint8_t *lookup_context
+        uint8_t *key_module
+        uint32_t sa_count
+        wfpsa_sa *sas
+        const uint16_t *main_mode_target
+        const uint16_t *extended_mode_target
+
+    struct wfpsa_details:
+        wfpsa_traffic traffic
+        wfpsa_bundle bundle
+
+    int wfpsa_session_create(wfpsa_session *session, const wfpsa_traffic *outbound, uint64_t *id,
+                             wfpsa_failure *failure)
+    int wfpsa_session_spi(wfpsa_session *session, uint64_t id, const wfpsa_traffic *inbound, uint32_t *spi,
+                          wfpsa_failure *failure)
+    int wfpsa_session_add(wfpsa_session *session, uint64_t id, int direction, const wfpsa_bundle *bundle,
+                          wfpsa_failure *failure)
+    int wfpsa_session_update(wfpsa_session *session, uint64_t id, uint64_t flags, const wfpsa_details *inbound,
+                             const wfpsa_details *outbound, wfpsa_failure *failure)
+    uint32_t wfpsa_keying_store(wfpsa_store *store, uint64_t *id, const wfpsa_details *inbound,
+                                const wfpsa_details *outbound)
+
+cdef extern from "wfpsa/events.h" nogil:
+    struct wfpsa_subscription
+
+    struct wfpsa_event:
+        uint64_t context_id
+        uint32_t kind
+        uint32_t lost_before
+
+    int wfpsa_subscription_open(wfpsa_session *session, const wfpsa_subnets *subnets, uint32_t capacity,
+                                wfpsa_subscription **subscription, wfpsa_failure *failure)
+    int wfpsa_subscription_take(wfpsa_subscription *subscription, uint64_t wait_ms, wfpsa_event *events, uint32_t room,
+                                uint32_t *taken, uint64_t *lost)
+    int wfpsa_subscription_close(wfpsa_subscription *subscription, wfpsa_failure *failure)
+    void wfpsa_subscription_free(wfpsa_subscription *subscription)
 
 cdef extern from "wfpsa/arrow.h" nogil:
     struct ArrowSchema:
@@ -180,17 +273,33 @@ cdef extern from "wfpsa/embedded.h" nogil:
         int64_t engines
         int64_t enum_handles
         int64_t pages
+        int64_t subscriptions
+        int64_t transactions
         int64_t allocations
+        int64_t misuses
+
+    struct wfpsa_switch:
+        const char *name
+        const char *choices
+        const char *meaning
 
     wfpsa_store *wfpsa_store_open(const uint16_t *name, int *created)
     void wfpsa_store_release(wfpsa_store *store)
     const uint16_t *wfpsa_store_name(const wfpsa_store *store)
     int wfpsa_store_seed(wfpsa_store *store, uint64_t count, uint64_t seed, int odd)
+    int wfpsa_store_churn(wfpsa_store *store, uint64_t per_second, uint64_t seed)
     uint64_t wfpsa_store_count(wfpsa_store *store)
     void wfpsa_store_clock(wfpsa_store *store, int manual)
     void wfpsa_store_advance(wfpsa_store *store, uint64_t milliseconds)
     void wfpsa_store_latency(wfpsa_store *store, uint64_t per_call_ns, uint64_t per_entry_ns)
     void wfpsa_store_rights(wfpsa_store *store, int rights)
     int wfpsa_store_fail(wfpsa_store *store, const char *function, uint64_t nth, uint32_t code)
+    void wfpsa_store_stop(wfpsa_store *store, uint32_t code)
+    void wfpsa_store_start(wfpsa_store *store)
+    void wfpsa_store_notifications(wfpsa_store *store, uint32_t capacity, int held)
+    const wfpsa_switch *wfpsa_switch_at(uint32_t index)
+    int wfpsa_store_switch(wfpsa_store *store, const char *name, const char *choice)
     void wfpsa_embedded_live(wfpsa_live *live)
+    int wfpsa_embedded_misuse(uint32_t index, const char **function, const char **what, int64_t *count)
+    void wfpsa_embedded_forget_misuses()
     void wfpsa_embedded_fail_allocation(uint64_t nth)

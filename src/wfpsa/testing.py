@@ -1,16 +1,34 @@
 """Controls of the embedded engine for tests: fill it, move its clock, break it, and see that nothing is left behind."""
 
 import itertools
+import math
+from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
-from typing import Self
+from typing import Self, SupportsIndex
 
 from wfpsa import _native
 from wfpsa.engine import DEFAULT_PAGE_SIZE, Engine, checked_version, open_engine, store_name
+from wfpsa.errors import failure
+from wfpsa.keying import Sa, SaBundle, Traffic
 
-__all__ = ["KEY_MARK", "EmbeddedEngine", "decode_page", "drain", "fail_allocation", "functions", "live_counters"]
+__all__ = [
+    "KEY_MARK",
+    "SWITCHES",
+    "EmbeddedEngine",
+    "decode_page",
+    "drain",
+    "fail_allocation",
+    "functions",
+    "live_counters",
+    "take_misuses",
+]
 
 KEY_MARK: bytes = _native.KEY_MARK
 """The bytes that fill every key blob of the embedded engine: no output of this package may ever hold them."""
+
+SWITCHES: dict[str, tuple[tuple[str, ...], str]] = _native.switches()
+"""What the OS does not document, and how the embedded engine may behave: {name: (choices, meaning)}, the first choice
+being the default. `EmbeddedEngine.switch` sets them."""
 
 _numbers = itertools.count(1)
 
@@ -42,10 +60,10 @@ class EmbeddedEngine:
             raise ValueError("this embedded engine was closed")
         return self._store
 
-    def open(self, *, lock_timeout: float | None = None) -> Engine:
+    def open(self, *, lock_timeout: float | None = None, reconnect: bool = False) -> Engine:
         """A new session of this engine."""
         self._control  # noqa: B018 - a closed one must not come to life again under its name
-        return open_engine(self.target, lock_timeout=lock_timeout)
+        return open_engine(self.target, lock_timeout=lock_timeout, reconnect=reconnect)
 
     def seed(self, count: int, seed: int = 0, *, odd: bool = False) -> None:
         """Adds `count` plausible contexts, the same ones for the same numbers in an empty engine.
@@ -55,6 +73,40 @@ class EmbeddedEngine:
         """
         self._control.seed(count, seed, odd)
 
+    def add(
+        self,
+        local: str | IPv4Address | IPv6Address = "10.0.0.1",
+        remote: str | IPv4Address | IPv6Address = "10.0.0.2",
+        *,
+        traffic: Traffic | None = None,
+        inbound: SaBundle | bool | None = True,
+        outbound: SaBundle | bool | None = True,
+        context_id: SupportsIndex | None = None,
+    ) -> int:
+        """Adds one context and returns its id: between two addresses, or for any `traffic`.
+
+        `inbound` and `outbound` are its SAs: an SaBundle, None for none, True for a plausible one. A `context_id` that
+        is taken is refused (FWP_E_ALREADY_EXISTS); without one it gets a new one.
+        """
+        if traffic is None:
+            traffic = Traffic(local, remote)
+        number = 0 if context_id is None else context_id.__index__()
+        if not (context_id is None or 1 <= number < 1 << 64):
+            raise ValueError(f"context_id must be 1 to 2**64 - 1, not {number}")
+        pair = next(_numbers)
+        sides = [
+            _plausible(traffic, pair, side) if given is True else (given or None)
+            for side, given in enumerate((inbound, outbound))
+        ]
+        code, made = self._control.add(number, traffic, *sides)
+        if code:
+            raise failure(code, "EmbeddedEngine.add")
+        return made
+
+    def churn(self, rate: int, seed: int = 0) -> None:
+        """From now on `rate` contexts a second of the engine's clock come, and as many go; 0 ends it."""
+        self._control.churn(rate, seed)
+
     def __len__(self) -> int:
         """Contexts in the engine, those in their inbound tail included."""
         return len(self._control)
@@ -63,9 +115,46 @@ class EmbeddedEngine:
         """From now on only `advance` moves the engine's clock."""
         self._control.clock(True)
 
+    def start_clock(self) -> None:
+        """The engine's clock follows real time again, from where it stands."""
+        self._control.clock(False)
+
     def advance(self, seconds: float) -> None:
-        """Moves the engine's clock: an expired context goes after 60 seconds."""
+        """Moves the engine's clock: an expired context goes after 60 seconds, an SA with the end of its lifetime."""
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"seconds must be 0 or more, not {seconds}")
         self._control.advance(round(seconds * 1000))
+
+    def switch(self, **choices: str) -> None:
+        """Chooses among what the OS does not document; `SWITCHES` has the names and choices."""
+        for name, choice in choices.items():
+            if name not in SWITCHES:
+                raise ValueError(f"unknown switch {name!r}; known: {', '.join(SWITCHES)}")
+            if choice not in SWITCHES[name][0]:
+                raise ValueError(f"switch {name} must be one of {', '.join(SWITCHES[name][0])}, not {choice!r}")
+        for name, choice in choices.items():
+            self._control.switch(name, choice)
+
+    def stop_service(self, code: int = 1722) -> None:
+        """Stops the service: opening gives EngineUnavailable, and every call of an open engine that code."""
+        self._control.stop(code)
+
+    def start_service(self) -> None:
+        """Starts it again: engines from before raise SessionAborted for ever.
+
+        Contexts are lost (`switch(contexts_after_restart="kept")` keeps them), and no context keeps its id
+        (`switch(ids_after_restart="reused")` gives old ids to others).
+        """
+        self._control.start()
+
+    def restart_service(self) -> None:
+        """Stops the service and starts it again."""
+        self.stop_service()
+        self.start_service()
+
+    def notifications(self, *, capacity: int = 65536, held: bool = False) -> None:
+        """How many events wait for a subscription made from now on before some are lost; `held` delivers none."""
+        self._control.notifications(capacity, held)
 
     def fail(self, function: str, nth: int = 1, code: int = 0x80320012) -> None:
         """The nth call from now of that OS function (``"IPsecSaContextEnum1"``) fails with the code; 0 cancels."""
@@ -94,9 +183,25 @@ class EmbeddedEngine:
         self.close()
 
 
+def _plausible(traffic: Traffic, pair: int, side: int) -> SaBundle:
+    """SAs for one side of an added context: side 0 is the inbound one."""
+    sa = Sa(spi=0x10000 + pair * 2 + side, auth_key=bytes(20), cipher_key=bytes(16))
+    return SaBundle(sas=(sa,), qm_sa_id=pair, mm_sa_id=pair, ip_version=traffic.local_address.version)
+
+
 def live_counters() -> dict[str, int]:
-    """What is alive in the whole process: stores, engines, enum_handles, pages, allocations of the C half."""
+    """What is alive in the whole process: stores, engines, enum_handles, pages, subscriptions, transactions, and
+    allocations of the C half; and misuses, the wrong uses of the OS's functions seen since `take_misuses`."""
     return _native.live_counters()
+
+
+def take_misuses() -> list[tuple[str, str, int]]:
+    """(OS function, what was wrong, how often) of each kind of wrong use since the last time, and forgets them.
+
+    Wrong are a result freed twice, foreign to the engine or written to after it was freed, a handle that is closed or
+    another session's, and waiting inside a callback for its own end.
+    """
+    return _native.take_misuses()
 
 
 def fail_allocation(nth: int) -> None:

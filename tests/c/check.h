@@ -76,7 +76,11 @@ run_test(void (*test)(void), const char *name)
     CHECK_EQUAL(after.engines, before.engines);
     CHECK_EQUAL(after.enum_handles, before.enum_handles);
     CHECK_EQUAL(after.pages, before.pages);
+    CHECK_EQUAL(after.subscriptions, before.subscriptions);
+    CHECK_EQUAL(after.transactions, before.transactions);
     CHECK_EQUAL(after.allocations, before.allocations);
+    CHECK_EQUAL(after.misuses, 0); /* who tries one forgets it */
+    wfpsa_embedded_forget_misuses();
     before = after;
     if (checks_failed) {
         fprintf(stderr, "%s: %d checks failed\n", name, checks_failed);

@@ -646,7 +646,7 @@ a_stream_without_memory_says_so_and_can_be_read_again(void)
 }
 
 struct reader {
-    struct thread thread;
+    struct wfpsa_thread thread;
     struct ArrowArray column;
     uint64_t length, sum;
 };
@@ -681,7 +681,7 @@ threads_read_and_release_columns_of_one_export(void)
     stream.release(&stream);
     wfpsa_columns_release(batch);
     for (size_t i = 0; i < COUNT(readers); i++) {
-        thread_join(&readers[i].thread);
+        wfpsa_thread_join(&readers[i].thread);
         CHECK(readers[i].column.release == NULL);
     }
     CHECK(readers[WFPSA_COLUMN_context_id].sum > 0);

@@ -697,6 +697,7 @@ versions_kept_for_an_enumeration_are_given_back_after_it(void)
     HANDLE engine = open_engine(store);
     struct wfpsa_columns *all = everything(engine, 0);
     int64_t most = 0;
+    CHECK(wfpsa_store_switch(store, "lifetimes", "off"));
     wfpsa_store_clock(store, 1);
     for (uint64_t round = 0; round < 16; round++) {
         HANDLE handle = begin(engine, NULL);
@@ -740,7 +741,7 @@ the_end_of_an_enumeration_frees_what_only_it_still_wanted(void)
         before = live_allocations();
         end(engine, handles[half]);
         after = live_allocations();
-        CHECK_EQUAL(before - after, deleted[half] + 1); /* and the handle */
+        CHECK(before - after >= deleted[half] + 1); /* and the handle, and shapes that nobody has any more */
     }
     wfpsa_columns_release(all);
     close_engine(engine);
@@ -909,6 +910,7 @@ deleting_in_the_inbound_tail_is_final_and_the_tail_ends_unnoticed(void)
     struct wfpsa_store *store = make_store(100, 0);
     HANDLE engine = open_engine(store);
     struct wfpsa_columns *all = everything(engine, 0);
+    CHECK(wfpsa_store_switch(store, "lifetimes", "off"));
     wfpsa_store_clock(store, 1);
     for (uint64_t row = 0; row < 60; row++) {
         CHECK_EQUAL(os->sa_context_expire(engine, U64(all, context_id, row)), 0);

@@ -464,7 +464,7 @@ walk_expiries(int enumerating)
         uint64_t left = row_of(scene.all, scene.id);
         CHECK(left == scene.all->length || !U8(scene.all, has_outbound, left));
     }
-    CHECK(walked >= (enumerating ? 5 : 2));
+    CHECK(enumerating ? walked >= 5 : walked == 0); /* where nobody keeps the old version it needs no memory */
     if (enumerating) {
         while (more) {
             CHECK_EQUAL(wfpsa_enumeration_next(scene.open, seen, &more, &failure), WFPSA_OK);

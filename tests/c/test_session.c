@@ -757,7 +757,7 @@ an_endless_slice_goes_to_the_end(void)
 
 /* What a thread does over and over until the session is closed, and what went wrong in it. */
 struct worker {
-    struct thread thread;
+    struct wfpsa_thread thread;
     struct wfpsa_session *session;
     const struct wfpsa_columns *all;
     volatile int64_t *rounds;
@@ -860,7 +860,7 @@ closing_waits_for_the_call_in_flight_and_ends_every_thread(void)
         }
         CHECK_EQUAL(wfpsa_session_close(session, &failure), WFPSA_OK);
         for (size_t i = 0; i < COUNT(works); i++) {
-            thread_join(&workers[i].thread);
+            wfpsa_thread_join(&workers[i].thread);
             CHECK_EQUAL(workers[i].mistakes, 0);
         }
         struct wfpsa_live live;
@@ -923,7 +923,7 @@ an_enumeration_may_end_while_the_session_waits_to_close(void)
     struct wfpsa_enumeration *enumeration;
     struct wfpsa_failure failure;
     struct worker drainer, closer;
-    struct thread ender;
+    struct wfpsa_thread ender;
     drainer.session = closer.session = session;
     drainer.mistakes = closer.mistakes = 0;
     CHECK_EQUAL(wfpsa_enumeration_open(session, 1, 10, NULL, &enumeration, &failure), WFPSA_OK);
@@ -940,9 +940,9 @@ an_enumeration_may_end_while_the_session_waits_to_close(void)
         wfpsa_sleep_ns(100000); /* room to be wrong in: it must wait, or have left the session's list */
     }
     wfpsa_atomic_add(&page_released, 1);
-    thread_join(&ender);
-    thread_join(&closer.thread);
-    thread_join(&drainer.thread);
+    wfpsa_thread_join(&ender);
+    wfpsa_thread_join(&closer.thread);
+    wfpsa_thread_join(&drainer.thread);
     CHECK_EQUAL(closer.mistakes, 0);
     CHECK_EQUAL(drainer.mistakes, 0); /* its one page was in flight: that call was waited for */
     wfpsa_session_free(session);
@@ -966,7 +966,7 @@ an_expiry_stops_early_when_another_thread_closes(void)
     thread_start(&closer.thread, close_it, &closer);
     int status = wfpsa_session_expire(session, all->columns[WFPSA_COLUMN_context_id], 1000, 600000, &done, outcomes,
                                       codes, &lost);
-    thread_join(&closer.thread);
+    wfpsa_thread_join(&closer.thread);
     CHECK(status == WFPSA_OK || (status == WFPSA_CLOSED && done == 0)); /* whoever came first */
     CHECK(done < 1000);
     for (uint64_t i = 0; i < done; i++) {
@@ -990,7 +990,7 @@ threads_that_close_at_once_close_once(void)
         thread_start(&closers[i].thread, close_it, &closers[i]);
     }
     for (size_t i = 0; i < COUNT(closers); i++) {
-        thread_join(&closers[i].thread);
+        wfpsa_thread_join(&closers[i].thread);
         CHECK_EQUAL(closers[i].mistakes, 0);
     }
     wfpsa_session_free(session);
@@ -999,7 +999,7 @@ threads_that_close_at_once_close_once(void)
 
 /* A part of the ids, expired and deleted over a session of the thread's own while others enumerate. */
 struct churner {
-    struct thread thread;
+    struct wfpsa_thread thread;
     struct wfpsa_store *store;
     const uint64_t *ids;
     uint64_t count, expired, mistakes;
@@ -1078,7 +1078,7 @@ sessions_enumerate_while_others_expire_and_seed(void)
         thread_start(&churners[i].thread, i < 3 ? churn : watch, &churners[i]);
     }
     for (size_t i = 0; i < COUNT(churners); i++) {
-        thread_join(&churners[i].thread);
+        wfpsa_thread_join(&churners[i].thread);
         CHECK_EQUAL(churners[i].mistakes, 0);
         CHECK_EQUAL(churners[i].expired, i < 3 ? EACH : 0);
     }
@@ -1117,7 +1117,7 @@ a_frozen_batch_is_shared_between_threads(void)
     }
     wfpsa_columns_release(all); /* the last thread frees it */
     for (size_t i = 0; i < COUNT(workers); i++) {
-        thread_join(&workers[i].thread);
+        wfpsa_thread_join(&workers[i].thread);
         CHECK_EQUAL(workers[i].mistakes, 0);
     }
     end_session(session);

@@ -7,12 +7,9 @@ volatile int64_t live_pages;
 
 /* Ahead of what the caller sees. */
 struct header {
-    UINT64 magic;
-    UINT64 bytes; /* of the block, this header included */
+    struct header *next; /* of the live results in the same bucket */
+    UINT64 bytes;        /* of the block, this header included */
 };
-
-#define PAGE_MAGIC 0x5041474557465041u
-#define FREED_MAGIC 0x4652454544504147u
 
 #define ROUND_UP(bytes) (((bytes) + 7u) & ~(size_t)7u)
 
@@ -24,14 +21,21 @@ take(char **at, size_t bytes)
     return taken;
 }
 
+/* The choices of the switch `keys`. */
+enum { KEYS_MARKED, KEYS_ZEROED, KEYS_EMPTY };
+
 /* Key blobs and states hold a mark, so that tests can prove that they never surface. */
 static void
-put_marked(char **at, FWP_BYTE_BLOB *blob, UINT32 bytes)
+put_marked(char **at, FWP_BYTE_BLOB *blob, UINT32 bytes, int keys)
 {
-    blob->size = bytes;
+    blob->size = keys == KEYS_EMPTY ? 0 : bytes;
     blob->data = NULL;
-    if (bytes) {
+    if (blob->size) {
         blob->data = take(at, bytes);
+        if (keys == KEYS_ZEROED) {
+            memset(blob->data, 0, bytes);
+            return;
+        }
         for (UINT32 done = 0; done < bytes; done += WFPSA_KEY_MARK_BYTES) {
             UINT32 left = bytes - done;
             memcpy(blob->data + done, WFPSA_KEY_MARK, left < WFPSA_KEY_MARK_BYTES ? left : WFPSA_KEY_MARK_BYTES);
@@ -40,25 +44,25 @@ put_marked(char **at, FWP_BYTE_BLOB *blob, UINT32 bytes)
 }
 
 static void
-put_auth(char **at, IPSEC_SA_AUTH_INFORMATION0 *auth, const struct sa_shape *shape)
+put_auth(char **at, IPSEC_SA_AUTH_INFORMATION0 *auth, const struct sa_shape *shape, int keys)
 {
     auth->authTransform.authTransformId.authType = (IPSEC_AUTH_TYPE)shape->auth_type;
     auth->authTransform.authTransformId.authConfig = shape->auth_config;
     auth->authTransform.cryptoModuleId = NULL;
-    put_marked(at, &auth->authKey, shape->auth_key);
+    put_marked(at, &auth->authKey, shape->auth_key, keys);
 }
 
 static void
-put_cipher(char **at, IPSEC_SA_CIPHER_INFORMATION0 *cipher, const struct sa_shape *shape)
+put_cipher(char **at, IPSEC_SA_CIPHER_INFORMATION0 *cipher, const struct sa_shape *shape, int keys)
 {
     cipher->cipherTransform.cipherTransformId.cipherType = (IPSEC_CIPHER_TYPE)shape->cipher_type;
     cipher->cipherTransform.cipherTransformId.cipherConfig = shape->cipher_config;
     cipher->cipherTransform.cryptoModuleId = NULL;
-    put_marked(at, &cipher->cipherKey, shape->cipher_key);
+    put_marked(at, &cipher->cipherKey, shape->cipher_key, keys);
 }
 
 static IPSEC_SA0 *
-put_sas(char **at, const struct policy *policy, UINT32 spi, UINT32 ah_spi)
+put_sas(char **at, const struct policy *policy, UINT32 spi, UINT32 ah_spi, int keys)
 {
     IPSEC_SA0 *list = take(at, policy->listed * sizeof *list);
     for (UINT32 i = 0; i < policy->listed; i++) {
@@ -74,16 +78,16 @@ put_sas(char **at, const struct policy *policy, UINT32 spi, UINT32 ah_spi)
         switch (shape->transform) {
         case IPSEC_TRANSFORM_ESP_CIPHER:
             list[i].espCipherInformation = &both->saCipherInformation;
-            put_cipher(at, &both->saCipherInformation, shape);
+            put_cipher(at, &both->saCipherInformation, shape, keys);
             break;
         case IPSEC_TRANSFORM_ESP_AUTH_AND_CIPHER:
             list[i].espAuthAndCipherInformation = both;
-            put_cipher(at, &both->saCipherInformation, shape);
-            put_auth(at, &both->saAuthInformation, shape);
+            put_cipher(at, &both->saCipherInformation, shape, keys);
+            put_auth(at, &both->saAuthInformation, shape, keys);
             break;
         default: /* of an unknown transform too: what is there looks like something */
             list[i].ahInformation = &both->saAuthInformation;
-            put_auth(at, &both->saAuthInformation, shape);
+            put_auth(at, &both->saAuthInformation, shape, keys);
             break;
         }
     }
@@ -93,26 +97,27 @@ put_sas(char **at, const struct policy *policy, UINT32 spi, UINT32 ah_spi)
 static IPSEC_ID0 *
 put_identity(char **at, const struct shape *shape)
 {
-    const struct identity *identity = &shape->identity;
+    UINT32 first = shape->identity.main_mode_bytes, second = shape->identity.extended_mode_bytes;
+    const char *text = (const char *)(shape + 1);
     IPSEC_ID0 *id = take(at, sizeof *id);
     memset(id, 0, sizeof *id);
-    if (identity->main_mode) {
-        id->mmTargetName = take(at, identity->main_mode_bytes);
-        memcpy(id->mmTargetName, identity->main_mode, identity->main_mode_bytes);
+    if (first) {
+        id->mmTargetName = take(at, first);
+        memcpy(id->mmTargetName, text, first);
     }
-    if (identity->extended_mode) {
-        id->emTargetName = take(at, identity->extended_mode_bytes);
-        memcpy(id->emTargetName, identity->extended_mode, identity->extended_mode_bytes);
+    if (second) {
+        id->emTargetName = take(at, second);
+        memcpy(id->emTargetName, text + first, second);
     }
     return id;
 }
 
 static IPSEC_KEYMODULE_STATE0 *
-put_key_module(char **at, const struct policy *policy)
+put_key_module(char **at, const struct policy *policy, int keys)
 {
     IPSEC_KEYMODULE_STATE0 *state = take(at, sizeof *state);
     state->keyModuleKey = policy->key_module;
-    put_marked(at, &state->stateBlob, policy->key_module_state);
+    put_marked(at, &state->stateBlob, policy->key_module_state, keys);
     return state;
 }
 
@@ -123,8 +128,10 @@ put_filter(char **at, const struct shape *shape)
     FWPM_FILTER0 *filter = take(at, sizeof *filter);
     memset(filter, 0, sizeof *filter);
     memcpy(&filter->filterKey, &known->id, sizeof known->id);
-    filter->displayData.name = take(at, known->name_bytes);
-    memcpy(filter->displayData.name, known->name, known->name_bytes);
+    if (known->name_bytes) {
+        filter->displayData.name = take(at, known->name_bytes);
+        memcpy(filter->displayData.name, shape + 1, known->name_bytes);
+    }
     filter->filterId = known->id;
     filter->numFilterConditions = known->conditions;
     if (known->conditions) {
@@ -174,64 +181,171 @@ record_bytes(const struct record *record, int version)
 }
 
 static void *
-put_context(char **at, const struct record *record, int version)
+put_context(char **at, const struct record *record, int version, int keys)
 {
-    return version == 0 ? (void *)put_context0(at, record) : (void *)put_context1(at, record);
+    return version == 0 ? (void *)put_context0(at, record, keys) : (void *)put_context1(at, record, keys);
 }
 
-static char *
-block_new(size_t bytes)
+/* ---- live results: found by their address, so that a foreign pointer is never followed ---- */
+
+#define BUCKETS 1024u
+
+static struct header *results[BUCKETS];
+static wfpsa_mutex results_lock = WFPSA_MUTEX_INITIALIZER; /* guards all of this section */
+
+static struct header **
+bucket_of(const struct header *header)
+{
+    uintptr_t number = (uintptr_t)header >> 4;
+    return &results[(number ^ number >> 10) % BUCKETS];
+}
+
+/* Small results stay readable for a while after they were freed, filled with POISON, so that a use after the free
+ * shows: a pointer read from one leads nowhere, and a write into one is reported. The address sanitizer does better.
+ */
+#define POISON 0xDD
+#define QUARANTINED 32u
+#define QUARANTINED_BYTES_MAX (WFPSA_ADDRESS_SANITIZED ? 0u : 16384u)
+#define REMEMBERED 256u /* addresses freed of late, to tell a second free from a foreign pointer */
+
+static struct header *quarantine[QUARANTINED];
+static UINT32 quarantine_next;
+static const void *freed[REMEMBERED];
+static UINT32 freed_next;
+
+static void
+look_at(const struct header *header)
+{
+    const UINT8 *byte = (const UINT8 *)(header + 1), *end = (const UINT8 *)header + header->bytes;
+    while (byte < end && *byte == POISON) {
+        byte++;
+    }
+    if (byte < end) {
+        misused(FUNCTION_FwpmFreeMemory0, MISUSE_WRITTEN_AFTER_FREE);
+    }
+}
+
+void
+page_look_at_freed(void)
+{
+    wfpsa_mutex_lock(&results_lock);
+    for (UINT32 i = 0; i < QUARANTINED; i++) {
+        if (quarantine[i]) {
+            look_at(quarantine[i]);
+            memset(quarantine[i] + 1, POISON, (size_t)quarantine[i]->bytes - sizeof *quarantine[i]); /* told once */
+        }
+    }
+    wfpsa_mutex_unlock(&results_lock);
+}
+
+/* Gives the memory of a result back, now or later; its contents are gone. */
+static void
+put_away(struct header *header)
+{
+    memset(header + 1, POISON, (size_t)header->bytes - sizeof *header);
+    if (header->bytes > QUARANTINED_BYTES_MAX) {
+        wfpsa_free(header);
+        return;
+    }
+    struct header *oldest = quarantine[quarantine_next];
+    if (oldest) {
+        look_at(oldest);
+        wfpsa_reclaim(oldest);
+    }
+    wfpsa_retire(header);
+    quarantine[quarantine_next] = header;
+    quarantine_next = (quarantine_next + 1) % QUARANTINED;
+}
+
+void *
+page_new(size_t bytes)
 {
     struct header *header = wfpsa_allocate(1, sizeof *header + bytes);
     if (!header) {
         return NULL;
     }
-    header->magic = PAGE_MAGIC;
     header->bytes = sizeof *header + bytes;
+    wfpsa_mutex_lock(&results_lock);
+    struct header **bucket = bucket_of(header);
+    header->next = *bucket;
+    *bucket = header;
+    wfpsa_mutex_unlock(&results_lock);
     wfpsa_atomic_add(&live_pages, 1);
-    return (char *)(header + 1);
+    return header + 1;
 }
 
-void *
-page_build(const struct record *const *records, UINT32 count, int version)
+/* Takes a result out of the live ones; NULL where it is none, and that is reported. */
+static struct header *
+withdraw(void *result)
 {
-    size_t bytes = ROUND_UP(count * sizeof(void *));
-    for (UINT32 i = 0; i < count; i++) {
-        bytes += record_bytes(records[i], version);
+    struct header *wanted = (struct header *)result - 1;
+    struct header **link = bucket_of(wanted), *found;
+    int before = 0;
+    while (*link && *link != wanted) {
+        link = &(*link)->next;
     }
-    char *at = block_new(bytes);
-    if (!at) {
-        return NULL;
+    found = *link;
+    if (found) {
+        *link = found->next;
+        freed[freed_next] = result;
+        freed_next = (freed_next + 1) % REMEMBERED;
+        return found;
     }
-    void **entries = take(&at, count * sizeof *entries);
-    for (UINT32 i = 0; i < count; i++) {
-        entries[i] = put_context(&at, records[i], version);
+    for (UINT32 i = 0; i < REMEMBERED; i++) {
+        before |= freed[i] == result;
     }
-    return entries;
+    misused(FUNCTION_FwpmFreeMemory0, before ? MISUSE_FREED_TWICE : MISUSE_FREED_FOREIGN);
+    return NULL;
 }
 
-void *
-page_build_one(const struct record *record, int version)
-{
-    char *at = block_new(record_bytes(record, version));
-    return at ? put_context(&at, record, version) : NULL;
-}
-
-/* FwpmFreeMemory0. What it is given must come from here; NULL in *p is accepted. The block is marked and overwritten,
- * so that a use after the free shows. */
+/* FwpmFreeMemory0. What it is given must come from here; NULL in *p is accepted. What is no result of ours stays
+ * untouched. */
 void WINAPI
 page_free(void **p)
 {
     if (!p || !*p) {
         return;
     }
-    struct header *header = (struct header *)*p - 1;
-    if (header->magic != PAGE_MAGIC) {
-        return; /* not a result of ours, or freed before: leaking is the safe answer */
+    wfpsa_mutex_lock(&results_lock);
+    struct header *header = withdraw(*p);
+    int small = header && header->bytes <= QUARANTINED_BYTES_MAX;
+    if (small) {
+        put_away(header);
     }
-    header->magic = FREED_MAGIC;
-    memset(header + 1, 0xDD, (size_t)header->bytes - sizeof *header);
-    wfpsa_free(header);
+    wfpsa_mutex_unlock(&results_lock);
+    if (!header) {
+        return;
+    }
+    if (!small) {
+        put_away(header); /* its memory takes a while to overwrite */
+    }
     *p = NULL;
     wfpsa_atomic_add(&live_pages, -1);
+}
+
+/* ---- building ---- */
+
+void *
+page_build(const struct record *const *records, UINT32 count, int version, int keys)
+{
+    size_t bytes = ROUND_UP(count * sizeof(void *));
+    for (UINT32 i = 0; i < count; i++) {
+        bytes += record_bytes(records[i], version);
+    }
+    char *at = page_new(bytes);
+    if (!at) {
+        return NULL;
+    }
+    void **entries = take(&at, count * sizeof *entries);
+    for (UINT32 i = 0; i < count; i++) {
+        entries[i] = put_context(&at, records[i], version, keys);
+    }
+    return entries;
+}
+
+void *
+page_build_one(const struct record *record, int version, int keys)
+{
+    char *at = page_new(record_bytes(record, version));
+    return at ? put_context(&at, record, version, keys) : NULL;
 }

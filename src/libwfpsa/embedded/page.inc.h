@@ -2,7 +2,7 @@
  * DETAILS, VERSION and the function names set. */
 
 static DETAILS *
-PUT_DETAILS(char **at, const struct half *half, const struct traffic *traffic, FWP_DIRECTION direction)
+PUT_DETAILS(char **at, const struct half *half, const struct traffic *traffic, FWP_DIRECTION direction, int keys)
 {
     const struct policy *policy = &half->policy->policy;
     DETAILS *details = take(at, sizeof *details);
@@ -27,8 +27,8 @@ PUT_DETAILS(char **at, const struct half *half, const struct traffic *traffic, F
     details->saBundle.napContext = half->nap_context;
     details->saBundle.qmSaId = half->qm_sa_id;
     details->saBundle.numSAs = policy->num_sas;
-    details->saBundle.saList = policy->listed ? put_sas(at, policy, half->spi, half->ah_spi) : NULL;
-    details->saBundle.keyModuleState = policy->has_key_module ? put_key_module(at, policy) : NULL;
+    details->saBundle.saList = policy->listed ? put_sas(at, policy, half->spi, half->ah_spi, keys) : NULL;
+    details->saBundle.keyModuleState = policy->has_key_module ? put_key_module(at, policy, keys) : NULL;
     details->saBundle.ipVersion = (FWP_IP_VERSION)policy->bundle_ip_version;
     details->saBundle.peerV4PrivateAddress = half->peer_private_address;
     details->saBundle.mmSaId = half->mm_sa_id;
@@ -45,23 +45,25 @@ PUT_DETAILS(char **at, const struct half *half, const struct traffic *traffic, F
     details->traffic.ipProtocol = traffic->ip_protocol;
     details->traffic.localIfLuid = traffic->local_interface_luid;
     details->traffic.realIfProfileId = traffic->real_profile_id;
-    details->saBundle.saLookupContext = half->lookup_context;
     details->saBundle.qmFilterId = half->qm_filter_id;
-    details->virtualIfTunnelInfo.virtualIfTunnelId = half->virtual_tunnel_id;
-    details->virtualIfTunnelInfo.trafficSelectorId = half->traffic_selector_id;
+    if (half->rarity) {
+        details->saBundle.saLookupContext = half->rarity->rarity.lookup_context;
+        details->virtualIfTunnelInfo.virtualIfTunnelId = half->rarity->rarity.virtual_tunnel_id;
+        details->virtualIfTunnelInfo.trafficSelectorId = half->rarity->rarity.traffic_selector_id;
+    }
 #endif
     return details;
 }
 
 static CONTEXT *
-PUT_CONTEXT(char **at, const struct record *record)
+PUT_CONTEXT(char **at, const struct record *record, int keys)
 {
     CONTEXT *context = take(at, sizeof *context);
     const struct traffic *inbound = record->inbound_traffic ? record->inbound_traffic : &record->traffic;
     context->saContextId = record->id;
-    context->inboundSa = record->in.policy ? PUT_DETAILS(at, &record->in, inbound, FWP_DIRECTION_INBOUND) : NULL;
+    context->inboundSa = record->in.policy ? PUT_DETAILS(at, &record->in, inbound, FWP_DIRECTION_INBOUND, keys) : NULL;
     context->outboundSa =
-        record->out.policy ? PUT_DETAILS(at, &record->out, &record->traffic, FWP_DIRECTION_OUTBOUND) : NULL;
+        record->out.policy ? PUT_DETAILS(at, &record->out, &record->traffic, FWP_DIRECTION_OUTBOUND, keys) : NULL;
     return context;
 }
 

@@ -4,17 +4,6 @@
 
 #include <string.h>
 
-/* ---- random numbers: splitmix64, the same on every platform ---- */
-
-static UINT64
-next_random(UINT64 *state)
-{
-    UINT64 z = *state += 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return z ^ z >> 31;
-}
-
 /* ---- the shapes of a population ---- */
 
 #define SUITES 11
@@ -24,14 +13,19 @@ next_random(UINT64 *state)
 #define IDENTITIES_MAX 4096
 #define ODD_POLICIES 16
 #define ODD_IDENTITIES 4
+#define RARITIES_MAX                                                                                                  \
+    512 /* with a lookup context; a third of them with tunnel ids beside it, and a third with these alone */
 
+/* Shapes that are held; a failed making leaves NULLs. */
 struct population {
-    const struct shape *policies[POLICIES];
-    const struct shape *odd_policies[ODD_POLICIES];
-    const struct shape *filters[FILTERS];
-    const struct shape *identities[IDENTITIES_MAX];
-    const struct shape *odd_identities[ODD_IDENTITIES];
-    UINT32 identities_count;
+    struct shape *policies[POLICIES];
+    struct shape *odd_policies[ODD_POLICIES];
+    struct shape *filters[FILTERS];
+    struct shape *identities[IDENTITIES_MAX];
+    struct shape *odd_identities[ODD_IDENTITIES];
+    struct shape *rarities[RARITIES_MAX][3]; /* lookup context, both, tunnel ids */
+    UINT32 identities_count, rarities_count;
+    int odd;
 };
 
 #define ESP_BOTH IPSEC_TRANSFORM_ESP_AUTH_AND_CIPHER
@@ -212,7 +206,7 @@ put_number(WCHAR *at, UINT32 number)
     return at;
 }
 
-static const struct shape *
+static struct shape *
 make_identity(struct wfpsa_store *store, UINT32 number)
 {
     static const WCHAR *const starts[6] = {u"host/pc-", u"host/srv-",        u"CN=Zo\u00EB M\u00FCller ",
@@ -226,39 +220,86 @@ make_identity(struct wfpsa_store *store, UINT32 number)
     *at = 0;
     at = put_text(put_number(put_text(extended_mode, u"CORP\\user"), number), u"");
     *at = 0;
-    return store_identity(store, main_mode, number % 3 == 0 ? extended_mode : NULL);
+    return shape_of_identity(store, main_mode, number % 3 == 0 ? extended_mode : NULL);
 }
 
-static const struct shape *
+static struct shape *
 make_odd_identity(struct wfpsa_store *store, UINT32 which)
 {
     static const WCHAR lone[] = {'l', 'o', 'n', 'e', 0xD83D, '-', 0xDE00, 0xDBFF, 0};
     switch (which) {
     case 0:
-        return store_identity(store, NULL, NULL);
+        return shape_of_identity(store, NULL, NULL);
     case 1:
-        return store_identity(store, u"", NULL);
+        return shape_of_identity(store, u"", NULL);
     case 2:
-        return store_identity(store, lone, u"");
+        return shape_of_identity(store, lone, u"");
     default:
-        return store_identity(store, NULL, u"only the extended mode");
+        return shape_of_identity(store, NULL, u"only the extended mode");
     }
 }
 
-static int
-make_shapes(struct wfpsa_store *store, struct population *population, UINT64 count, int odd)
+static struct shape *
+make_rarity(struct wfpsa_store *store, UINT32 number, UINT32 kind)
 {
+    UINT64 state = number;
+    struct rarity rarity;
+    memset(&rarity, 0, sizeof rarity);
+    if (kind <= 1) {
+        UINT64 r = next_random(&state);
+        rarity.lookup_context.Data1 = (UINT32)(r >> 32) | 1;
+        rarity.lookup_context.Data2 = (UINT16)(r >> 16);
+        rarity.lookup_context.Data4[7] = (UINT8)r;
+    }
+    if (kind >= 1) {
+        rarity.virtual_tunnel_id = number + 1;
+        rarity.traffic_selector_id = number % 4 + 1;
+    }
+    return shape_of_rarity(store, &rarity);
+}
+
+/* Drops the shapes and the population itself. */
+static void
+population_free(struct wfpsa_store *store, struct population *population)
+{
+    for (UINT32 i = 0; i < POLICIES; i++) {
+        shape_drop(store, population->policies[i]);
+    }
+    for (UINT32 i = 0; i < ODD_POLICIES; i++) {
+        shape_drop(store, population->odd_policies[i]);
+    }
+    for (UINT32 i = 0; i < FILTERS; i++) {
+        shape_drop(store, population->filters[i]);
+    }
+    for (UINT32 i = 0; i < IDENTITIES_MAX; i++) {
+        shape_drop(store, population->identities[i]);
+    }
+    for (UINT32 i = 0; i < ODD_IDENTITIES; i++) {
+        shape_drop(store, population->odd_identities[i]);
+    }
+    for (UINT32 i = 0; i < RARITIES_MAX; i++) {
+        for (UINT32 kind = 0; kind < 3; kind++) {
+            shape_drop(store, population->rarities[i][kind]);
+        }
+    }
+    wfpsa_free(population);
+}
+
+static int
+make_shapes(struct wfpsa_store *store, struct population *population, UINT64 count)
+{
+    int odd = population->odd;
     struct policy policy;
     for (UINT32 i = 0; i < POLICIES; i++) {
         fill_policy(&policy, i / 2 % SUITES, i / 2 / SUITES, i % 2 ? FWP_IP_VERSION_V6 : FWP_IP_VERSION_V4);
-        if (!(population->policies[i] = store_policy(store, &policy))) {
+        if (!(population->policies[i] = shape_of_policy(store, &policy))) {
             return 0;
         }
     }
     for (UINT32 i = 0; i < FILTERS; i++) {
         WCHAR name[32], *at = put_number(put_text(name, u"Transport rule "), i);
         *at = 0;
-        if (!(population->filters[i] = store_filter(store, 0x10000 + i, name, i % 3))) {
+        if (!(population->filters[i] = shape_of_filter(store, 0x10000 + i, name, i % 3))) {
             return 0;
         }
     }
@@ -268,9 +309,17 @@ make_shapes(struct wfpsa_store *store, struct population *population, UINT64 cou
             return 0;
         }
     }
+    population->rarities_count = (UINT32)(count / 8 + 1 < RARITIES_MAX ? count / 8 + 1 : RARITIES_MAX);
+    for (UINT32 i = 0; i < population->rarities_count; i++) {
+        for (UINT32 kind = 0; kind < 3; kind++) {
+            if (!(population->rarities[i][kind] = make_rarity(store, i, kind))) {
+                return 0;
+            }
+        }
+    }
     for (UINT32 i = 0; odd && i < ODD_POLICIES; i++) {
         fill_odd_policy(&policy, i);
-        if (!(population->odd_policies[i] = store_policy(store, &policy))) {
+        if (!(population->odd_policies[i] = shape_of_policy(store, &policy))) {
             return 0;
         }
     }
@@ -280,6 +329,22 @@ make_shapes(struct wfpsa_store *store, struct population *population, UINT64 cou
         }
     }
     return 1;
+}
+
+/* For about that many contexts; NULL without memory. */
+static struct population *
+population_new(struct wfpsa_store *store, UINT64 count, int odd)
+{
+    struct population *population = wfpsa_allocate_zeroed(1, sizeof *population);
+    if (!population) {
+        return NULL;
+    }
+    population->odd = odd;
+    if (!make_shapes(store, population, count)) {
+        population_free(store, population);
+        return NULL;
+    }
+    return population;
 }
 
 /* ---- contexts ---- */
@@ -334,14 +399,10 @@ fill_half(struct half *half, const struct population *population, UINT64 r, UINT
     half->mm_sa_id = (r >> 10) % 100000 + 1;
     half->qm_sa_id = (UINT32)(r >> 20) | 1;
     half->nap_context = (UINT32)(r >> 40 & 0xF);
-    if (tunnel && (r >> 30) % 3 == 0) {
-        half->virtual_tunnel_id = (r >> 33) % 1000 + 1;
-        half->traffic_selector_id = (r >> 43) % 4 + 1;
-    }
-    if ((r >> 45) % 4 == 0) {
-        half->lookup_context.Data1 = (UINT32)(r >> 32) | 1;
-        half->lookup_context.Data2 = (UINT16)(r >> 16);
-        half->lookup_context.Data4[7] = (UINT8)r;
+    int has_ids = tunnel && (r >> 30) % 3 == 0, has_lookup = (r >> 45) % 4 == 0;
+    if (has_ids || has_lookup) {
+        half->rarity =
+            population->rarities[(r >> 33) % population->rarities_count][has_ids ? (has_lookup ? 1 : 2) : 0];
     }
 }
 
@@ -371,9 +432,9 @@ make_odd(struct record *record, const struct population *population, UINT64 r)
     }
 }
 
+/* Does not hold its shapes. */
 static void
-make_record(struct record *record, struct traffic *inbound, const struct population *population, UINT64 *state,
-            int odd)
+make_record(struct record *record, struct traffic *inbound, const struct population *population, UINT64 *state)
 {
     UINT64 r = next_random(state), s = next_random(state), t = next_random(state);
     UINT32 v6 = r % 5 == 0;
@@ -426,41 +487,157 @@ make_record(struct record *record, struct traffic *inbound, const struct populat
         inbound->remote[t >> 60 & 3] ^= (UINT8)(t >> 57 & 1);
         record->inbound_traffic = inbound;
     }
-    if (odd && (t >> 40) % 8 == 0) {
+    if (population->odd && (t >> 40) % 8 == 0) {
         make_odd(record, population, next_random(state));
     }
+    record->stage = record->out.policy ? STAGE_COMPLETE : record->in.policy ? STAGE_INBOUND : STAGE_CREATED;
+}
+
+static struct record *
+add_random(struct wfpsa_store *store, const struct population *population, UINT64 *state)
+{
+    struct record record;
+    struct traffic inbound;
+    memset(&record, 0, sizeof record);
+    record.id = store->next_id;
+    make_record(&record, &inbound, population, state);
+    struct record *added = store_add(store, &record);
+    store->next_id += added ? 1 : 0;
+    return added;
+}
+
+/* Whether its addition is told to subscribers at once. */
+static void
+tell_added(struct wfpsa_store *store, const struct record *record)
+{
+    if (SWITCHED(store, add_event, 0) || record->out.policy) {
+        notify(store, IPSEC_SA_CONTEXT_EVENT_ADD, record);
+    }
+}
+
+/* The context that a seeding gave this number, an odd one's id being its own. */
+static struct record *
+seeded(struct wfpsa_store *store, UINT64 number)
+{
+    struct record *record = store_lookup(store, number);
+    return record ? record : store_lookup(store, number | (UINT64)1 << 63);
 }
 
 int
 wfpsa_store_seed(struct wfpsa_store *store, uint64_t count, uint64_t seed, int odd)
 {
-    struct population *population = wfpsa_allocate_zeroed(1, sizeof *population);
     UINT64 state = seed ^ count * 0xD1342543DE82EF95u;
-    int complete;
-    if (!population) {
-        return 0;
-    }
     wfpsa_mutex_lock(&store->lock);
+    store_settle(store);
     UINT64 first = store->next_id;
-    complete = store_reserve(store, count) && make_shapes(store, population, count, odd);
+    struct population *population = store_reserve(store, count) ? population_new(store, count, odd) : NULL;
+    int complete = population != NULL;
     for (UINT64 i = 0; complete && i < count; i++) {
-        struct record record;
-        struct traffic inbound;
-        record.id = store->next_id;
-        make_record(&record, &inbound, population, &state, odd);
-        complete = store_add(store, &record);
-        store->next_id += complete ? 1 : 0;
+        complete = add_random(store, population, &state) != NULL;
+    }
+    for (UINT64 number = first; complete && store->subscriptions && number < store->next_id; number++) {
+        tell_added(store, seeded(store, number));
     }
     if (!complete) {
-        for (UINT64 id = first; id < store->next_id; id++) {
-            struct record *record = store_lookup(store, id);
-            record = record ? record : store_lookup(store, id | (UINT64)1 << 63);
-            if (record) {
-                store_remove(store, record);
-            }
+        for (UINT64 number = first; number < store->next_id; number++) {
+            store_withdraw(store, seeded(store, number));
         }
     }
+    if (population) {
+        population_free(store, population);
+    }
     wfpsa_mutex_unlock(&store->lock);
-    wfpsa_free(population);
     return complete;
+}
+
+/* ---- churn ---- */
+
+#define CHURN_AT_ONCE_MAX 100000u
+
+struct churn {
+    struct population *population;
+    UINT64 state;
+    UINT64 per_second;
+    UINT64 start; /* on the store's clock */
+    UINT64 done;
+};
+
+void
+churn_end(struct wfpsa_store *store)
+{
+    if (store->churn) {
+        population_free(store, store->churn->population);
+        wfpsa_free(store->churn);
+        store->churn = NULL;
+    }
+}
+
+int
+wfpsa_store_churn(struct wfpsa_store *store, uint64_t per_second, uint64_t seed)
+{
+    struct churn *churn = NULL;
+    wfpsa_mutex_lock(&store->lock);
+    store_settle(store);
+    if (per_second) {
+        churn = wfpsa_allocate_zeroed(1, sizeof *churn);
+        struct population *population = churn ? population_new(store, store->count, 0) : NULL;
+        if (!population) {
+            wfpsa_free(churn);
+            wfpsa_mutex_unlock(&store->lock);
+            return 0;
+        }
+        churn->population = population;
+        churn->state = seed;
+        churn->per_second = per_second;
+        churn->start = store_now(store);
+    }
+    churn_end(store);
+    store->churn = churn;
+    wfpsa_condition_broadcast(&store->news);
+    wfpsa_mutex_unlock(&store->lock);
+    return 1;
+}
+
+/* A random context that is there, or NULL where there is none. */
+static struct record *
+any_record(const struct wfpsa_store *store, UINT64 *state)
+{
+    if (store->count == 0) {
+        return NULL;
+    }
+    UINT32 slot = (UINT32)(next_random(state) % store->slots_used);
+    while (!store_present(store, slot)) {
+        slot = (slot + 1) % store->slots_used;
+    }
+    return store->slots[slot];
+}
+
+/* One comes, then one goes: among them may be the one that came. Without memory both wait for the next time. */
+void
+churn_catch_up(struct wfpsa_store *store)
+{
+    struct churn *churn = store->churn;
+    if (!churn || store->stopped) {
+        return;
+    }
+    UINT64 due = (store_now(store) - churn->start) * churn->per_second / 1000u;
+    for (UINT32 n = 0; churn->done < due && n < CHURN_AT_ONCE_MAX; n++) {
+        struct record *added = add_random(store, churn->population, &churn->state);
+        if (!added) {
+            return;
+        }
+        tell_added(store, added);
+        churn->done++;
+        struct record *old = any_record(store, &churn->state);
+        if (old && !store_remove(store, old)) {
+            return;
+        }
+    }
+}
+
+UINT64
+churn_due(const struct wfpsa_store *store)
+{
+    const struct churn *churn = store->churn;
+    return churn ? churn->start + (churn->done + 1) * 1000u / churn->per_second : UINT64_MAX;
 }

@@ -11,6 +11,7 @@ static UINT64 unnamed;
 
 #define INBOUND_TAIL_MS 60000
 #define SLAB_RECORDS 256
+#define NOTIFICATION_CAPACITY 65536
 #define FIRST_ID 0x100000001u
 
 /* ---- names and life ---- */
@@ -39,7 +40,8 @@ static struct wfpsa_store *
 find_locked(const WCHAR *name)
 {
     struct wfpsa_store *store = registry;
-    while (store && !same_name(store->name, name)) {
+    UINT64 process = wfpsa_process_id(); /* the stores of the process this one was forked from are not ours */
+    while (store && !(store->process == process && same_name(store->name, name))) {
         store = store->next;
     }
     if (store) {
@@ -73,9 +75,17 @@ store_new(void)
         wfpsa_free(store);
         return NULL;
     }
+    if (wfpsa_condition_init(&store->news) != 0) {
+        wfpsa_condition_destroy(&store->idle);
+        wfpsa_mutex_destroy(&store->lock);
+        wfpsa_free(store);
+        return NULL;
+    }
     store->references = 1;
     store->process = wfpsa_process_id();
     store->next_id = FIRST_ID;
+    store->dice = FIRST_ID;
+    store->notification_capacity = NOTIFICATION_CAPACITY;
     wfpsa_store_rights(store, WFPSA_RIGHTS_ADMINISTRATOR);
     wfpsa_atomic_add(&live_stores, 1);
     return store;
@@ -123,6 +133,8 @@ wfpsa_store_release(struct wfpsa_store *store)
     *link = store->next;
     wfpsa_mutex_unlock(&registry_lock);
 
+    notify_end(store);
+    churn_end(store);
     for (UINT32 slot = 0; slot < store->slots_used; slot++) {
         for (struct record *record = store->slots[slot]; record; record = record->older) {
             wfpsa_free(record->inbound_traffic);
@@ -131,16 +143,22 @@ wfpsa_store_release(struct wfpsa_store *store)
     for (UINT32 i = 0; i < store->slabs_length; i++) {
         wfpsa_free(store->slabs[i]);
     }
-    for (UINT32 i = 0; i < store->shapes_length; i++) {
-        wfpsa_free(store->shapes[i]);
+    for (UINT32 i = 0; i < store->shapes_size; i++) {
+        for (struct shape *shape = store->shapes[i], *next; shape; shape = next) {
+            next = shape->next;
+            wfpsa_free(shape);
+        }
     }
     wfpsa_free(store->slots);
     wfpsa_free(store->free_slots);
-    wfpsa_free(store->index);
+    wfpsa_free(store->by_id.cells);
+    wfpsa_free(store->by_traffic.cells);
     wfpsa_free(store->slabs);
     wfpsa_free(store->retired);
-    wfpsa_free(store->tails);
+    wfpsa_free(store->timers);
+    wfpsa_free(store->timer_places);
     wfpsa_free(store->shapes);
+    wfpsa_condition_destroy(&store->news);
     wfpsa_condition_destroy(&store->idle);
     wfpsa_mutex_destroy(&store->lock);
     wfpsa_free(store);
@@ -161,33 +179,6 @@ wfpsa_store_count(struct wfpsa_store *store)
     UINT64 count = store->count;
     wfpsa_mutex_unlock(&store->lock);
     return count;
-}
-
-/* ---- the clock ---- */
-
-static UINT64
-now_ms(const struct wfpsa_store *store)
-{
-    return store->clock_offset + (store->manual_clock ? 0 : wfpsa_monotonic_ns() / 1000000u);
-}
-
-void
-wfpsa_store_clock(struct wfpsa_store *store, int manual)
-{
-    wfpsa_mutex_lock(&store->lock);
-    UINT64 now = now_ms(store);
-    store->manual_clock = manual != 0;
-    store->clock_offset = 0;
-    store->clock_offset = now - now_ms(store); /* goes on from where it stood */
-    wfpsa_mutex_unlock(&store->lock);
-}
-
-void
-wfpsa_store_advance(struct wfpsa_store *store, uint64_t milliseconds)
-{
-    wfpsa_mutex_lock(&store->lock);
-    store->clock_offset += milliseconds;
-    wfpsa_mutex_unlock(&store->lock);
 }
 
 /* ---- latency and rights ---- */
@@ -226,82 +217,198 @@ wfpsa_store_rights(struct wfpsa_store *store, enum wfpsa_rights rights)
     wfpsa_mutex_unlock(&store->lock);
 }
 
-/* ---- growing arrays ---- */
+/* ---- random numbers: splitmix64, the same on every platform ---- */
 
-/* Makes a ring-less queue able to take one more at its end, moving it to the front where that frees half of it. */
-static int
-queue_reserve(void **items, UINT64 *start, UINT64 *end, UINT64 *capacity, size_t size)
+UINT64
+next_random(UINT64 *state)
 {
-    if (*end < *capacity) {
-        return 1;
-    }
-    if (*start > *capacity / 2) {
-        memmove(*items, (char *)*items + *start * size, (size_t)(*end - *start) * size);
-        *end -= *start;
-        *start = 0;
-        return 1;
-    }
-    UINT64 larger = *capacity ? *capacity * 2 : 64;
-    void *moved = wfpsa_reallocate(*items, larger, size);
-    if (!moved) {
-        return 0;
-    }
-    *items = moved;
-    *capacity = larger;
-    return 1;
+    UINT64 z = *state += 0x9E3779B97F4A7C15u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    return z ^ z >> 31;
 }
 
-/* ---- the index by id ---- */
+int
+is_zero_guid(const GUID *guid)
+{
+    static const GUID zero;
+    return memcmp(guid, &zero, sizeof zero) == 0;
+}
+
+/* ---- indexes of slots: by id, and by outbound traffic ---- */
+
+typedef UINT64 (*hash_of)(const struct record *record);
+
+static UINT64
+hash_of_id(const struct record *record)
+{
+    return record->id * 0x9E3779B97F4A7C15u;
+}
+
+static UINT64
+hash_of_traffic(const struct record *record)
+{
+    UINT64 words[4], hash = (UINT64)record->traffic.remote_port << 32 | record->traffic.local_port;
+    memcpy(words, record->traffic.local, 16);
+    memcpy(words + 2, record->traffic.remote, 16);
+    for (int i = 0; i < 4; i++) {
+        hash = (hash ^ words[i]) * 0x9E3779B97F4A7C15u;
+        hash ^= hash >> 29;
+    }
+    return hash;
+}
 
 static UINT32
-index_place(const struct wfpsa_store *store, UINT64 id)
+index_place(const struct hash_index *index, UINT64 hash)
 {
-    UINT64 h = id * 0x9E3779B97F4A7C15u;
-    return (UINT32)(h >> 32) & (store->index_size - 1);
+    return (UINT32)(hash >> 32) & (index->size - 1);
 }
 
 static void
-index_insert(struct wfpsa_store *store, UINT64 id, UINT32 slot)
+index_insert(struct hash_index *index, UINT64 hash, UINT32 slot)
 {
-    UINT32 at = index_place(store, id);
-    while (store->index[at]) {
-        at = (at + 1) & (store->index_size - 1);
+    UINT32 at = index_place(index, hash);
+    while (index->cells[at]) {
+        at = (at + 1) & (index->size - 1);
     }
-    store->index[at] = slot + 1;
+    index->cells[at] = slot + 1;
 }
 
 /* Removal without tombstones: what follows in the run moves up where it may. */
 static void
-index_remove(struct wfpsa_store *store, UINT64 id, UINT32 slot)
+index_remove(const struct wfpsa_store *store, struct hash_index *index, hash_of hash, UINT32 slot)
 {
-    UINT32 mask = store->index_size - 1, hole = index_place(store, id);
-    while (store->index[hole] != slot + 1) {
+    UINT32 mask = index->size - 1, hole = index_place(index, hash(store->slots[slot]));
+    while (index->cells[hole] != slot + 1) {
         hole = (hole + 1) & mask;
     }
-    for (UINT32 at = (hole + 1) & mask; store->index[at]; at = (at + 1) & mask) {
-        UINT32 home = index_place(store, store->slots[store->index[at] - 1]->id);
+    for (UINT32 at = (hole + 1) & mask; index->cells[at]; at = (at + 1) & mask) {
+        UINT32 home = index_place(index, hash(store->slots[index->cells[at] - 1]));
         if (((at - home) & mask) >= ((at - hole) & mask)) {
-            store->index[hole] = store->index[at];
+            index->cells[hole] = index->cells[at];
             hole = at;
         }
     }
-    store->index[hole] = 0;
+    index->cells[hole] = 0;
+}
+
+struct record *
+store_present(const struct wfpsa_store *store, UINT32 slot)
+{
+    struct record *record = store->slots[slot];
+    return record && record->died == UINT64_MAX ? record : NULL;
 }
 
 struct record *
 store_lookup(struct wfpsa_store *store, UINT64 id)
 {
-    if (store->index_size == 0) {
+    const struct hash_index *index = &store->by_id;
+    if (index->size == 0) {
         return NULL;
     }
-    UINT32 mask = store->index_size - 1;
-    for (UINT32 at = index_place(store, id); store->index[at]; at = (at + 1) & mask) {
-        struct record *record = store->slots[store->index[at] - 1];
+    for (UINT32 at = index_place(index, id * 0x9E3779B97F4A7C15u); index->cells[at];
+         at = (at + 1) & (index->size - 1)) {
+        struct record *record = store->slots[index->cells[at] - 1];
         if (record->id == id) {
             return record;
         }
     }
     return NULL;
+}
+
+/* ---- the index by traffic: made when a call first adds an outbound SA, for looking for older duplicates ---- */
+
+static int
+is_indexed_by_traffic(const struct record *record)
+{
+    return record->out.policy != NULL;
+}
+
+/* An index of that many cells with the present records that belong into it; 0 without memory, and it is as before. */
+static int
+index_rebuild(struct wfpsa_store *store, struct hash_index *index, UINT32 size, hash_of hash,
+              int (*belongs)(const struct record *record))
+{
+    UINT32 *cells = wfpsa_allocate_zeroed(size, sizeof *cells);
+    if (!cells) {
+        return 0;
+    }
+    wfpsa_free(index->cells);
+    index->cells = cells;
+    index->size = size;
+    for (UINT32 slot = 0; slot < store->slots_used; slot++) {
+        const struct record *record = store_present(store, slot);
+        if (record && (!belongs || belongs(record))) {
+            index_insert(index, hash(record), slot);
+        }
+    }
+    return 1;
+}
+
+static int
+same_traffic(const struct traffic *a, const struct traffic *b)
+{
+    return a->ip_version == b->ip_version && a->type == b->type && a->remote_port == b->remote_port &&
+           a->local_port == b->local_port && a->ip_protocol == b->ip_protocol &&
+           memcmp(a->local, b->local, a->ip_version == FWP_IP_VERSION_V4 ? 4 : 16) == 0 &&
+           memcmp(a->remote, b->remote, a->ip_version == FWP_IP_VERSION_V4 ? 4 : 16) == 0;
+}
+
+int
+store_index_traffic(struct wfpsa_store *store)
+{
+    return store->by_traffic.size > 0 || store->by_id.size == 0 ||
+           index_rebuild(store, &store->by_traffic, store->by_id.size, hash_of_traffic, is_indexed_by_traffic);
+}
+
+struct record *
+store_duplicate(const struct wfpsa_store *store, const struct record *record)
+{
+    const struct hash_index *index = &store->by_traffic;
+    for (UINT32 at = index_place(index, hash_of_traffic(record)); index->cells[at];
+         at = (at + 1) & (index->size - 1)) {
+        struct record *other = store->slots[index->cells[at] - 1];
+        if (other != record && !other->expired && same_traffic(&other->traffic, &record->traffic)) {
+            return other;
+        }
+    }
+    return NULL;
+}
+
+/* ---- tallies ---- */
+
+static UINT32
+sas_of(const struct record *record)
+{
+    return (record->in.policy ? 1u : 0) + (record->out.policy ? 1u : 0);
+}
+
+/* Counts a present record in (1) or out (-1): what is there now. */
+static void
+tally(struct wfpsa_store *store, const struct record *record, int by)
+{
+    UINT32 sas = sas_of(record);
+    store->tallies.active_sas += (UINT32)by * sas;
+    store->tallies.active_tunnels += sas && record->traffic.type == IPSEC_TRAFFIC_TYPE_TUNNEL ? (UINT32)by : 0;
+    store->tallies.pending += record->stage != STAGE_COMPLETE && !record->expired ? (UINT32)by : 0;
+}
+
+static void
+enlist(struct wfpsa_store *store, struct record *record)
+{
+    tally(store, record, 1);
+    if (store->by_traffic.size && is_indexed_by_traffic(record)) {
+        index_insert(&store->by_traffic, hash_of_traffic(record), record->slot);
+    }
+}
+
+static void
+delist(struct wfpsa_store *store, const struct record *record)
+{
+    tally(store, record, -1);
+    if (store->by_traffic.size && is_indexed_by_traffic(record)) {
+        index_remove(store, &store->by_traffic, hash_of_traffic, record->slot);
+    }
 }
 
 /* ---- records ---- */
@@ -337,6 +444,8 @@ record_new(struct wfpsa_store *store)
 static void
 record_free(struct wfpsa_store *store, struct record *record)
 {
+    half_drop(store, &record->in);
+    half_drop(store, &record->out);
     wfpsa_free(record->inbound_traffic);
     record->inbound_traffic = NULL;
     record->older = store->spare;
@@ -362,14 +471,61 @@ record_copy(struct wfpsa_store *store, const struct record *record)
     }
     *copy = *record;
     copy->inbound_traffic = traffic;
+    half_hold(&copy->in);
+    half_hold(&copy->out);
     return copy;
 }
 
+/* Makes the queue of old versions able to take one more, moving it to the front where that frees half of it. */
 static int
 reserve_retired(struct wfpsa_store *store)
 {
-    return queue_reserve((void **)&store->retired, &store->retired_start, &store->retired_end,
-                         &store->retired_capacity, sizeof *store->retired);
+    if (store->retired_end < store->retired_capacity) {
+        return 1;
+    }
+    if (store->retired_start > store->retired_capacity / 2) {
+        memmove(store->retired, store->retired + store->retired_start,
+                (size_t)(store->retired_end - store->retired_start) * sizeof *store->retired);
+        store->retired_end -= store->retired_start;
+        store->retired_start = 0;
+        return 1;
+    }
+    UINT64 larger = store->retired_capacity ? store->retired_capacity * 2 : 64;
+    struct record **moved = wfpsa_reallocate(store->retired, larger, sizeof *moved);
+    if (!moved) {
+        return 0;
+    }
+    store->retired = moved;
+    store->retired_capacity = larger;
+    return 1;
+}
+
+/* The arrays that are as long as there are slots; each may grow alone, without harm to the others. */
+static int
+reserve_slots(struct wfpsa_store *store, UINT64 capacity)
+{
+    struct record **slots = wfpsa_reallocate(store->slots, capacity, sizeof *slots);
+    if (!slots) {
+        return 0;
+    }
+    store->slots = slots;
+    UINT32 *free_slots = wfpsa_reallocate(store->free_slots, capacity, sizeof *free_slots);
+    if (!free_slots) {
+        return 0;
+    }
+    store->free_slots = free_slots;
+    struct timer *timers = wfpsa_reallocate(store->timers, capacity, sizeof *timers);
+    if (!timers) {
+        return 0;
+    }
+    store->timers = timers;
+    UINT32 *places = wfpsa_reallocate(store->timer_places, capacity, sizeof *places);
+    if (!places) {
+        return 0;
+    }
+    store->timer_places = places;
+    store->slots_capacity = (UINT32)capacity;
+    return 1;
 }
 
 int
@@ -380,60 +536,49 @@ store_reserve(struct wfpsa_store *store, UINT64 count)
         return 0;
     }
     if (wanted > store->slots_capacity) {
-        UINT64 capacity = wanted > (UINT64)store->slots_capacity * 2 ? wanted : (UINT64)store->slots_capacity * 2;
-        struct record **slots = wfpsa_reallocate(store->slots, capacity, sizeof *slots);
-        if (!slots) {
+        UINT64 doubled = (UINT64)store->slots_capacity * 2;
+        if (!reserve_slots(store, wanted > doubled ? wanted : doubled)) {
             return 0;
         }
-        store->slots = slots;
-        UINT32 *free_slots = wfpsa_reallocate(store->free_slots, capacity, sizeof *free_slots);
-        if (!free_slots) {
-            return 0;
-        }
-        store->free_slots = free_slots;
-        store->slots_capacity = (UINT32)capacity;
     }
-    if (store->index_size < wanted + wanted / 2) {
+    if (store->by_id.size < wanted + wanted / 2) {
         UINT32 size = 256;
         while (size < wanted + wanted / 2) {
             size *= 2;
         }
-        UINT32 *index = wfpsa_allocate_zeroed(size, sizeof *index);
-        if (!index) {
+        if (!index_rebuild(store, &store->by_id, size, hash_of_id, NULL)) {
             return 0;
         }
-        wfpsa_free(store->index);
-        store->index = index;
-        store->index_size = size;
-        for (UINT32 slot = 0; slot < store->slots_used; slot++) {
-            if (store->slots[slot] && store->slots[slot]->died == UINT64_MAX) {
-                index_insert(store, store->slots[slot]->id, slot);
-            }
-        }
     }
-    return 1;
+    return store->by_traffic.size == 0 || store->by_traffic.size >= store->by_id.size ||
+           index_rebuild(store, &store->by_traffic, store->by_id.size, hash_of_traffic, is_indexed_by_traffic);
 }
 
-int
+struct record *
 store_add(struct wfpsa_store *store, const struct record *prototype)
 {
-    if (!store_reserve(store, 1)) {
-        return 0;
+    if (store->free_slots_length == 0 && !store_reserve(store, 1)) {
+        return NULL;
     }
     struct record *record = record_copy(store, prototype);
     if (!record) {
-        return 0;
+        return NULL;
     }
     record->slot = store->free_slots_length ? store->free_slots[--store->free_slots_length] : store->slots_used++;
     record->born = ++store->epoch;
     record->died = UINT64_MAX;
     record->older = NULL;
-    record->newer = NULL;
     record->expired = 0;
+    record->tail_end = 0;
+    record->in.since = record->out.since = store_now(store);
     store->slots[record->slot] = record;
-    index_insert(store, record->id, record->slot);
+    store->timer_places[record->slot] = 0;
+    index_insert(&store->by_id, hash_of_id(record), record->slot);
+    enlist(store, record);
+    store->tallies.added += sas_of(record);
     store->count++;
-    return 1;
+    timer_set(store, record);
+    return record;
 }
 
 const struct record *
@@ -454,15 +599,19 @@ store_collect(struct wfpsa_store *store)
         return;
     }
     for (struct enum_handle *handle = store->enum_handles; handle; handle = handle->next) {
-        oldest = handle->epoch; /* newest first: the last one is the oldest */
+        oldest = handle->live ? oldest : handle->epoch; /* newest first: the last one is the oldest */
     }
     while (store->retired_start < store->retired_end && store->retired[store->retired_start]->died <= oldest) {
         struct record *record = store->retired[store->retired_start++];
-        if (record->newer) {
-            record->newer->older = NULL;
-        } else {
+        struct record *newer = store->slots[record->slot];
+        if (newer == record) {
             store->slots[record->slot] = NULL;
             store->free_slots[store->free_slots_length++] = record->slot;
+        } else {
+            while (newer->older != record) {
+                newer = newer->older;
+            }
+            newer->older = NULL;
         }
         record_free(store, record);
     }
@@ -471,172 +620,167 @@ store_collect(struct wfpsa_store *store)
     }
 }
 
+/* Takes a present record out of all but its slot. */
+static void
+take_out(struct wfpsa_store *store, struct record *record)
+{
+    delist(store, record);
+    timer_clear(store, record->slot);
+    index_remove(store, &store->by_id, hash_of_id, record->slot);
+    store->count--;
+}
+
 int
 store_remove(struct wfpsa_store *store, struct record *record)
 {
     if (!reserve_retired(store)) {
         return 0;
     }
-    index_remove(store, record->id, record->slot);
+    if (!(record->expired && SWITCHED(store, delete_event, 1))) { /* else it was told at its expiry */
+        notify(store, IPSEC_SA_CONTEXT_EVENT_DELETE, record);
+    }
+    store->tallies.deleted += sas_of(record);
+    take_out(store, record);
     record->died = ++store->epoch;
     store->retired[store->retired_end++] = record;
-    store->count--;
-    store_collect(store);
-    return 1;
-}
-
-int
-store_expire(struct wfpsa_store *store, struct record *record)
-{
-    if (record->expired) {
-        return 1; /* once more within the minute: harmless */
-    }
-    if (!record->in.policy) {
-        return store_remove(store, record); /* nothing is left to linger */
-    }
-    if (!queue_reserve((void **)&store->tails, &store->tails_start, &store->tails_end, &store->tails_capacity,
-                       sizeof *store->tails)) {
-        return 0;
-    }
-    if (store->enum_handles) {
-        if (!reserve_retired(store)) {
-            return 0;
-        }
-        struct record *present = record_copy(store, record);
-        if (!present) {
-            return 0;
-        }
-        present->born = ++store->epoch;
-        present->older = record;
-        present->newer = NULL;
-        record->newer = present;
-        record->died = present->born;
-        store->slots[record->slot] = present;
-        store->retired[store->retired_end++] = record;
-        record = present;
-    }
-    record->expired = 1;
-    if (record->out.policy) {
-        memset(&record->out, 0, sizeof record->out);
-        if (record->inbound_traffic) { /* now the only one */
-            record->traffic = *record->inbound_traffic;
-            wfpsa_free(record->inbound_traffic);
-            record->inbound_traffic = NULL;
-        }
-    }
-    store->tails[store->tails_end].until = now_ms(store) + INBOUND_TAIL_MS;
-    store->tails[store->tails_end].id = record->id;
-    store->tails_end++;
     store_collect(store);
     return 1;
 }
 
 void
-store_settle(struct wfpsa_store *store)
+store_withdraw(struct wfpsa_store *store, struct record *record)
 {
-    if (store->tails_start == store->tails_end) {
-        return;
-    }
-    UINT64 now = now_ms(store);
-    while (store->tails_start < store->tails_end && store->tails[store->tails_start].until <= now) {
-        struct record *record = store_lookup(store, store->tails[store->tails_start].id);
-        if (record && !store_remove(store, record)) {
-            return; /* no memory: the next call tries again */
-        }
-        store->tails_start++;
-    }
-    if (store->tails_start == store->tails_end) {
-        store->tails_start = store->tails_end = 0;
-    }
+    store->tallies.added -= sas_of(record);
+    take_out(store, record);
+    store->slots[record->slot] = NULL; /* no enumeration can have begun since: nobody wants to see it */
+    store->free_slots[store->free_slots_length++] = record->slot;
+    record_free(store, record);
 }
 
-/* ---- shapes ---- */
-
-#define ROUND_UP(bytes) (((bytes) + 7u) & ~7u)
-
-static struct shape *
-shape_new(struct wfpsa_store *store, size_t extra)
+struct record *
+store_edit(struct wfpsa_store *store, struct record *record)
 {
-    if (store->shapes_length == store->shapes_capacity) {
-        UINT32 capacity = store->shapes_capacity ? store->shapes_capacity * 2 : 256;
-        struct shape **shapes = wfpsa_reallocate(store->shapes, capacity, sizeof *shapes);
-        if (!shapes) {
+    struct record *present = record;
+    if (store->snapshots) {
+        if (!reserve_retired(store)) {
             return NULL;
         }
-        store->shapes = shapes;
-        store->shapes_capacity = capacity;
-    }
-    struct shape *shape = wfpsa_allocate_zeroed(1, sizeof *shape + extra);
-    if (shape) {
-        store->shapes[store->shapes_length++] = shape;
-    }
-    return shape;
-}
-
-static UINT32
-text_bytes(const WCHAR *text)
-{
-    return text ? (length_of(text) + 1) * (UINT32)sizeof *text : 0;
-}
-
-const struct shape *
-store_policy(struct wfpsa_store *store, const struct policy *policy)
-{
-    struct shape *shape = shape_new(store, 0);
-    if (!shape) {
-        return NULL;
-    }
-    shape->policy = *policy;
-    UINT32 bytes = ROUND_UP(policy->listed * (UINT32)sizeof(IPSEC_SA0));
-    for (UINT32 i = 0; i < policy->listed; i++) {
-        const struct sa_shape *sa = &policy->sas[i];
-        if (sa->no_information) {
-            continue;
+        present = record_copy(store, record);
+        if (!present) {
+            return NULL;
         }
-        bytes += sizeof(IPSEC_SA_AUTH_AND_CIPHER_INFORMATION0); /* the largest of the five */
-        bytes += ROUND_UP(sa->auth_key) + ROUND_UP(sa->cipher_key);
     }
-    if (policy->has_key_module) {
-        bytes += sizeof(IPSEC_KEYMODULE_STATE0) + ROUND_UP(policy->key_module_state);
+    delist(store, record);
+    if (present != record) {
+        present->born = ++store->epoch;
+        present->older = record;
+        record->died = present->born;
+        store->slots[record->slot] = present;
+        store->retired[store->retired_end++] = record;
     }
-    shape->page_bytes = bytes;
-    return shape;
+    return present;
 }
 
-const struct shape *
-store_identity(struct wfpsa_store *store, const WCHAR *main_mode, const WCHAR *extended_mode)
+void
+store_edited(struct wfpsa_store *store, struct record *record)
 {
-    UINT32 first = text_bytes(main_mode), second = text_bytes(extended_mode);
-    struct shape *shape = shape_new(store, (size_t)first + second);
-    if (!shape) {
-        return NULL;
-    }
-    WCHAR *text = (WCHAR *)(shape + 1);
-    if (main_mode) {
-        shape->identity.main_mode = memcpy(text, main_mode, first);
-    }
-    if (extended_mode) {
-        shape->identity.extended_mode = memcpy((char *)text + first, extended_mode, second);
-    }
-    shape->identity.main_mode_bytes = first;
-    shape->identity.extended_mode_bytes = second;
-    shape->page_bytes = (UINT32)sizeof(IPSEC_ID0) + ROUND_UP(first) + ROUND_UP(second);
-    return shape;
+    enlist(store, record);
+    timer_set(store, record);
+    store_collect(store);
 }
 
-const struct shape *
-store_filter(struct wfpsa_store *store, UINT64 id, const WCHAR *name, UINT32 conditions)
+void
+store_drop_half(struct wfpsa_store *store, struct record *record, struct half *half)
 {
-    UINT32 bytes = text_bytes(name);
-    struct shape *shape = shape_new(store, bytes);
-    if (!shape) {
-        return NULL;
+    if (record->inbound_traffic) {
+        if (half == &record->out) { /* now the only one */
+            record->traffic = *record->inbound_traffic;
+        }
+        wfpsa_free(record->inbound_traffic);
+        record->inbound_traffic = NULL;
     }
-    shape->filter.id = id;
-    shape->filter.name = memcpy(shape + 1, name, bytes);
-    shape->filter.name_bytes = bytes;
-    shape->filter.conditions = conditions;
-    shape->page_bytes =
-        (UINT32)sizeof(FWPM_FILTER0) + ROUND_UP(bytes) + ROUND_UP(conditions * (UINT32)sizeof(FWPM_FILTER_CONDITION0));
-    return shape;
+    store->tallies.deleted += half->policy ? 1 : 0;
+    half_drop(store, half);
+    memset(half, 0, sizeof *half);
+}
+
+int
+store_expire(struct wfpsa_store *store, struct record *record)
+{
+    if (!record->in.policy) {
+        return store_remove(store, record); /* nothing is left to linger */
+    }
+    record = store_edit(store, record);
+    if (!record) {
+        return 0;
+    }
+    record->expired = 1;
+    record->tail_end = store_now(store) + INBOUND_TAIL_MS;
+    if (SWITCHED(store, delete_event, 1)) {
+        notify(store, IPSEC_SA_CONTEXT_EVENT_DELETE, record);
+    }
+    if (record->out.policy) {
+        store_drop_half(store, record, &record->out);
+    }
+    store_edited(store, record);
+    return 1;
+}
+
+/* ---- a restart of the service ---- */
+
+/* Gives every context another id; in the opposite order, so that where ids are given again they are another's. */
+static void
+renumber(struct wfpsa_store *store)
+{
+    memset(store->by_id.cells, 0, store->by_id.size * sizeof *store->by_id.cells);
+    for (UINT32 slot = store->slots_used; slot > 0; slot--) {
+        struct record *record = store_present(store, slot - 1);
+        if (record) {
+            record->id = store->next_id++;
+            index_insert(&store->by_id, hash_of_id(record), record->slot);
+        }
+    }
+}
+
+/* Takes all contexts away, without a word to anyone. */
+static void
+forget_all(struct wfpsa_store *store)
+{
+    for (UINT32 slot = 0; slot < store->slots_used; slot++) {
+        struct record *record = store->slots[slot];
+        if (record) {
+            record_free(store, record);
+            store->slots[slot] = NULL;
+        }
+        store->timer_places[slot] = 0;
+    }
+    store->slots_used = 0;
+    store->free_slots_length = 0;
+    store->timers_length = 0;
+    store->count = 0;
+    if (store->by_id.size) {
+        memset(store->by_id.cells, 0, store->by_id.size * sizeof *store->by_id.cells);
+    }
+    if (store->by_traffic.size) {
+        memset(store->by_traffic.cells, 0, store->by_traffic.size * sizeof *store->by_traffic.cells);
+    }
+    memset(&store->tallies, 0, sizeof store->tallies);
+}
+
+/* Called when no enumeration keeps a version any more. */
+void
+store_restart(struct wfpsa_store *store)
+{
+    store_collect(store);
+    if (SWITCHED(store, ids_after_restart, 1)) {
+        store->next_id = FIRST_ID;
+    }
+    if (SWITCHED(store, contexts_after_restart, 0)) {
+        forget_all(store);
+    } else if (store->by_id.size) {
+        renumber(store);
+        store->tallies.added = store->tallies.active_sas; /* the counters begin anew with what is there */
+        store->tallies.deleted = 0;
+        store->tallies.rekeyed = 0;
+    }
 }
