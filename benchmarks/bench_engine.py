@@ -192,11 +192,11 @@ def bench_sessions_list(
 @pytest.mark.parametrize("sessions", SESSIONS)
 @pytest.mark.parametrize("share", [SHARE])
 def bench_sessions_expire(sessions: int, share: int, measure: Callable[..., Any]) -> None:
-    """Each session expires a slice of its own."""
+    """Each session expires a slice of its own, of an engine that has one for every session there can be."""
     with at_once(sessions) as together:
 
         def setup() -> tuple[tuple[Any, ...], dict[str, Any]]:
-            with fresh(sessions * share) as control:
+            with fresh(max(SESSIONS) * share) as control:
                 engines = [control.open() for _ in range(sessions)]
             ids = engines[0].snapshot()["context_id"]
             work = [(engine, ids[at * share : (at + 1) * share]) for at, engine in enumerate(engines)]
