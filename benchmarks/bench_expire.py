@@ -5,21 +5,13 @@ from typing import Any
 
 import pytest
 from baselines import ctypes_fast, ctypes_naive
-from scale import BASELINE_SIZE, SIZES
+from scale import BASELINE_SIZE, SIZES, fresh
 
 from wfpsa import Outcome, testing
 
 FUNCTIONS = testing.functions()
 
 sized = pytest.mark.parametrize("size", SIZES)
-
-
-def fresh(size: int) -> testing.EmbeddedEngine:
-    """An engine of which nothing has expired yet."""
-    control = testing.EmbeddedEngine()
-    control.stop_clock()
-    control.seed(size, 7)
-    return control
 
 
 @sized

@@ -1,14 +1,16 @@
-"""What the benchmarks share: seeded engines, one way to measure, and a table of ratios at the end."""
+"""What the benchmarks share: seeded engines, one way to measure, and the tables at the end."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from scale import BASELINE_SIZE
+from figures import Figure
+from scale import BASELINE_SIZE, fresh
 
 from wfpsa import testing
 
 _results: dict[str, dict[str, float]] = {}
+_figures: list[tuple[Figure, float]] = []
 
 
 @pytest.fixture(scope="session")
@@ -20,9 +22,7 @@ def population() -> Iterator[Callable[[int], testing.EmbeddedEngine]]:
         if size not in kept:
             while len(kept) > 1:
                 kept.pop(next(iter(kept))).close()
-            kept[size] = testing.EmbeddedEngine()
-            kept[size].stop_clock()
-            kept[size].seed(size, 7)
+            kept[size] = fresh(size)
         return kept[size]
 
     yield seeded
@@ -31,8 +31,14 @@ def population() -> Iterator[Callable[[int], testing.EmbeddedEngine]]:
 
 
 @pytest.fixture
+def file_figure() -> Callable[[Figure, float], None]:
+    """Files a value, in the figure's own measure, for the table of figures."""
+    return lambda figure, value: _figures.append((figure, value))
+
+
+@pytest.fixture
 def measure(benchmark: Any) -> Callable[..., Any]:
-    """Runs a function some rounds and files its median, in ns a context, under its group."""
+    """Runs a function some rounds and files its median, in ns a context: under its group, or as that figure."""
 
     def run(
         group: str,
@@ -41,22 +47,28 @@ def measure(benchmark: Any) -> Callable[..., Any]:
         function: Callable[..., Any],
         *,
         setup: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]] | None = None,
+        rounds: int | None = None,
+        figure: Figure | None = None,
     ) -> Any:
         benchmark.group = group
         benchmark.name = name
-        rounds = 30 if contexts <= 1_000 else 10 if contexts <= 10_000 else 5
+        rounds = rounds or (30 if contexts <= 1_000 else 10 if contexts <= 10_000 else 5)
         result = benchmark.pedantic(function, setup=setup, rounds=rounds, warmup_rounds=0 if setup else 1)
         if benchmark.stats is not None:
             ns = benchmark.stats.stats.median * 1e9 / contexts
             benchmark.extra_info["ns_per_context"] = ns
-            _results.setdefault(group, {})[name] = ns
+            if figure is not None:
+                _figures.append((figure, ns))
+            else:
+                _results.setdefault(group, {})[name] = ns
         return result
 
     return run
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line a measurement: medians in ns a context, and what each costs relative to wfpsa and to the drain."""
+    """One line a measurement: medians in ns a context, and what each costs relative to wfpsa and to the drain; then the
+    figures, each beside what is wanted of it and beside the same at the smallest size."""
     for group, results in _results.items():
         terminalreporter.section(group)
         ours = results.get("wfpsa")
@@ -71,3 +83,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"Medians, measured on the embedded engine; ctypes baselines at {BASELINE_SIZE} contexts."
         )
+    if _figures:
+        terminalreporter.section("the embedded engine")
+        terminalreporter.write_line(f"{'what':40}{'contexts':>10}{'measured':>12}{': smallest':>12}   wanted")
+        smallest: dict[str, float] = {}
+        for figure, value in _figures:
+            ratio = value / smallest.setdefault(figure.what, value)
+            shown = f"{ratio:.2f}" if figure.scales else "-"
+            line = f"{figure.what:40}{figure.contexts:>10,}{figure.unit(value):>12}{shown:>12}   {figure.wanted}"
+            terminalreporter.write_line(line)
