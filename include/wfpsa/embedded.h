@@ -76,11 +76,15 @@ void wfpsa_store_release(struct wfpsa_store *store);
 /* NUL-terminated UTF-16; valid while the store is held. */
 const uint16_t *wfpsa_store_name(const struct wfpsa_store *store);
 
-/* Adds `count` plausible contexts, the same for the same count and seed into an empty store: IPv4 and IPv6, transport
- * and tunnel, NAT-T, ESP, ESP with AH, AES-GCM, one-sided and half-built ones, names beyond ASCII, ids above 2^32.
- * With `odd`, one context in eight has what no sane engine returns: unknown enum values, NULL pointers, numSAs far too
- * large, ids above 2^63. Fails: 0 without memory, and then nothing was added. */
-int wfpsa_store_seed(struct wfpsa_store *store, uint64_t count, uint64_t seed, int odd);
+/* What contexts are made of: plausible ones of every kind, IPv4 and IPv6, transport and tunnel, NAT-T, ESP, ESP with
+ * AH, AES-GCM, one-sided and half-built, names beyond ASCII, ids above 2^32; with odd ones, one in eight, that no sane
+ * engine returns: unknown enum values, NULL pointers, numSAs far too large, ids above 2^63; or full ones, with both
+ * SAs and every structure that there is. */
+enum wfpsa_population { WFPSA_PLAUSIBLE, WFPSA_ODD, WFPSA_FULL };
+
+/* Adds `count` contexts, the same for the same arguments into an empty store.
+ * Fails: 0 without memory, and then nothing was added. */
+int wfpsa_store_seed(struct wfpsa_store *store, uint64_t count, uint64_t seed, enum wfpsa_population population);
 
 /* Adds one context as it is given, whatever a negotiation would make of it; an id of 0 asks for a new one, *id is the
  * one it got. Fails: an OS code: FWP_E_ALREADY_EXISTS for an id that is there, the codes of IPsecSaContextCreate1 and

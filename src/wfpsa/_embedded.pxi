@@ -43,11 +43,11 @@ cdef class Store:
             count = libwfpsa.wfpsa_store_count(self.store)
         return count
 
-    def seed(self, uint64_t count, uint64_t seed, bint odd):
-        """Adds plausible contexts, the same ones for the same numbers; with `odd` some that no sane engine returns."""
+    def seed(self, uint64_t count, uint64_t seed, int population):
+        """Adds contexts, the same ones for the same numbers: plausible (0), with odd ones (1), or full ones (2)."""
         cdef int done
         with nogil:
-            done = libwfpsa.wfpsa_store_seed(self.store, count, seed, odd)
+            done = libwfpsa.wfpsa_store_seed(self.store, count, seed, population)
         if not done:
             raise MemoryError(f"no memory for {count} contexts")
 

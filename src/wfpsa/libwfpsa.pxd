@@ -286,7 +286,7 @@ cdef extern from "wfpsa/embedded.h" nogil:
     wfpsa_store *wfpsa_store_open(const uint16_t *name, int *created)
     void wfpsa_store_release(wfpsa_store *store)
     const uint16_t *wfpsa_store_name(const wfpsa_store *store)
-    int wfpsa_store_seed(wfpsa_store *store, uint64_t count, uint64_t seed, int odd)
+    int wfpsa_store_seed(wfpsa_store *store, uint64_t count, uint64_t seed, int population)
     int wfpsa_store_churn(wfpsa_store *store, uint64_t per_second, uint64_t seed)
     uint64_t wfpsa_store_count(wfpsa_store *store)
     void wfpsa_store_clock(wfpsa_store *store, int manual)

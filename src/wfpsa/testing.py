@@ -65,13 +65,15 @@ class EmbeddedEngine:
         self._control  # noqa: B018 - a closed one must not come to life again under its name
         return open_engine(self.target, lock_timeout=lock_timeout, reconnect=reconnect)
 
-    def seed(self, count: int, seed: int = 0, *, odd: bool = False) -> None:
+    def seed(self, count: int, seed: int = 0, *, odd: bool = False, full: bool = False) -> None:
         """Adds `count` plausible contexts, the same ones for the same numbers in an empty engine.
 
         With `odd` one in eight has what no sane engine returns: unknown enumeration values, NULL pointers, a numSAs far
-        too large.
+        too large. With `full` all have both SAs and every structure that there is.
         """
-        self._control.seed(count, seed, odd)
+        if odd and full:
+            raise ValueError("odd and full exclude each other")
+        self._control.seed(count, seed, 2 if full else int(odd))
 
     def add(
         self,

@@ -25,7 +25,7 @@ struct population {
     struct shape *odd_identities[ODD_IDENTITIES];
     struct shape *rarities[RARITIES_MAX][3]; /* lookup context, both, tunnel ids */
     UINT32 identities_count, rarities_count;
-    int odd;
+    enum wfpsa_population kind;
 };
 
 #define ESP_BOTH IPSEC_TRANSFORM_ESP_AUTH_AND_CIPHER
@@ -141,6 +141,21 @@ fill_policy(struct policy *policy, UINT32 suite, UINT32 lifetime, UINT32 ip_vers
     }
 }
 
+/* Two SAs, a key module with a state. */
+static void
+fill_full_policy(struct policy *policy, UINT32 suite, UINT32 lifetime, UINT32 ip_version)
+{
+    fill_policy(policy, suite, lifetime, ip_version);
+    if (policy->sas[0].transform == IPSEC_TRANSFORM_AH) {
+        policy->sas[0] = suites[SUITE_ESP_AND_AH];
+    }
+    policy->num_sas = policy->listed = 2;
+    policy->sas[1] = ah_beside;
+    policy->has_key_module = 1;
+    policy->key_module = key_modules[(suite + lifetime) % 3];
+    policy->key_module_state = 24;
+}
+
 /* What a newer, broken or hostile engine might report. */
 static void
 fill_odd_policy(struct policy *policy, UINT32 which)
@@ -207,7 +222,7 @@ put_number(WCHAR *at, UINT32 number)
 }
 
 static struct shape *
-make_identity(struct wfpsa_store *store, UINT32 number)
+make_identity(struct wfpsa_store *store, UINT32 number, int full)
 {
     static const WCHAR *const starts[6] = {u"host/pc-", u"host/srv-",        u"CN=Zo\u00EB M\u00FCller ",
                                            u"gateway-", u"CN=\u6771\u4EAC-", u"\U0001F512 \u00C4rzte-VPN "};
@@ -220,7 +235,7 @@ make_identity(struct wfpsa_store *store, UINT32 number)
     *at = 0;
     at = put_text(put_number(put_text(extended_mode, u"CORP\\user"), number), u"");
     *at = 0;
-    return shape_of_identity(store, main_mode, number % 3 == 0 ? extended_mode : NULL);
+    return shape_of_identity(store, main_mode, full || number % 3 == 0 ? extended_mode : NULL);
 }
 
 static struct shape *
@@ -288,10 +303,11 @@ population_free(struct wfpsa_store *store, struct population *population)
 static int
 make_shapes(struct wfpsa_store *store, struct population *population, UINT64 count)
 {
-    int odd = population->odd;
+    int odd = population->kind == WFPSA_ODD;
     struct policy policy;
     for (UINT32 i = 0; i < POLICIES; i++) {
-        fill_policy(&policy, i / 2 % SUITES, i / 2 / SUITES, i % 2 ? FWP_IP_VERSION_V6 : FWP_IP_VERSION_V4);
+        (population->kind == WFPSA_FULL ? fill_full_policy : fill_policy)(
+            &policy, i / 2 % SUITES, i / 2 / SUITES, i % 2 ? FWP_IP_VERSION_V6 : FWP_IP_VERSION_V4);
         if (!(population->policies[i] = shape_of_policy(store, &policy))) {
             return 0;
         }
@@ -305,7 +321,7 @@ make_shapes(struct wfpsa_store *store, struct population *population, UINT64 cou
     }
     population->identities_count = (UINT32)(count / 4 + 1 < IDENTITIES_MAX ? count / 4 + 1 : IDENTITIES_MAX);
     for (UINT32 i = 0; i < population->identities_count; i++) {
-        if (!(population->identities[i] = make_identity(store, i))) {
+        if (!(population->identities[i] = make_identity(store, i, population->kind == WFPSA_FULL))) {
             return 0;
         }
     }
@@ -333,13 +349,13 @@ make_shapes(struct wfpsa_store *store, struct population *population, UINT64 cou
 
 /* For about that many contexts; NULL without memory. */
 static struct population *
-population_new(struct wfpsa_store *store, UINT64 count, int odd)
+population_new(struct wfpsa_store *store, UINT64 count, enum wfpsa_population kind)
 {
     struct population *population = wfpsa_allocate_zeroed(1, sizeof *population);
     if (!population) {
         return NULL;
     }
-    population->odd = odd;
+    population->kind = kind;
     if (!make_shapes(store, population, count)) {
         population_free(store, population);
         return NULL;
@@ -392,14 +408,15 @@ fill_half(struct half *half, const struct population *population, UINT64 r, UINT
     memset(half, 0, sizeof *half);
     half->ip_version = v6 ? FWP_IP_VERSION_V6 : FWP_IP_VERSION_V4;
     half->policy = population->policies[(r % (POLICIES / 2)) * 2 + v6];
-    half->identity = r >> 8 & 3 ? population->identities[(r >> 10) % population->identities_count] : NULL;
-    half->filter = tunnel || (r >> 7 & 7) == 0 ? NULL : population->filters[(r >> 24) % FILTERS];
+    int full = population->kind == WFPSA_FULL;
+    half->identity = full || r >> 8 & 3 ? population->identities[(r >> 10) % population->identities_count] : NULL;
+    half->filter = !full && (tunnel || (r >> 7 & 7) == 0) ? NULL : population->filters[(r >> 24) % FILTERS];
     half->filter_id = tunnel ? 0x30000 + (r >> 24) % 16 : 0x20000 + (r >> 24) % FILTERS;
     half->qm_filter_id = half->filter_id + 0x100000;
     half->mm_sa_id = (r >> 10) % 100000 + 1;
     half->qm_sa_id = (UINT32)(r >> 20) | 1;
     half->nap_context = (UINT32)(r >> 40 & 0xF);
-    int has_ids = tunnel && (r >> 30) % 3 == 0, has_lookup = (r >> 45) % 4 == 0;
+    int has_ids = full || (tunnel && (r >> 30) % 3 == 0), has_lookup = full || (r >> 45) % 4 == 0;
     if (has_ids || has_lookup) {
         half->rarity =
             population->rarities[(r >> 33) % population->rarities_count][has_ids ? (has_lookup ? 1 : 2) : 0];
@@ -439,7 +456,8 @@ make_record(struct record *record, struct traffic *inbound, const struct populat
     UINT64 r = next_random(state), s = next_random(state), t = next_random(state);
     UINT32 v6 = r % 5 == 0;
     int tunnel = (r >> 8 & 3) == 0;
-    UINT32 side = (UINT32)(r >> 16) % 400; /* 0: half-built, 1 to 12: inbound only, 13 to 16: outbound only */
+    int full = population->kind == WFPSA_FULL;
+    UINT32 side = full ? 400 : (UINT32)(r >> 16) % 400; /* 0: half-built, 1 to 12: inbound only, 13 to 16: outbound */
 
     struct traffic *traffic = &record->traffic;
     memset(traffic, 0, sizeof *traffic);
@@ -466,7 +484,7 @@ make_record(struct record *record, struct traffic *inbound, const struct populat
     fill_half(&record->out, population, t, v6, tunnel);
     record->out.spi = (UINT32)next_random(state) | 0x100;
     record->out.ah_spi = (UINT32)(s >> 32) | 0x100;
-    if (!v6 && (r >> 52) % 7 == 0) {
+    if (!v6 && (full || (r >> 52) % 7 == 0)) {
         record->out.udp_local_port = 4500;
         record->out.udp_remote_port = (UINT16)(1024 + (s >> 12) % 60000);
         record->out.peer_private_address = 0xC0A80000u | (UINT32)(s >> 24 & 0xFFFF);
@@ -487,7 +505,7 @@ make_record(struct record *record, struct traffic *inbound, const struct populat
         inbound->remote[t >> 60 & 3] ^= (UINT8)(t >> 57 & 1);
         record->inbound_traffic = inbound;
     }
-    if (population->odd && (t >> 40) % 8 == 0) {
+    if (population->kind == WFPSA_ODD && (t >> 40) % 8 == 0) {
         make_odd(record, population, next_random(state));
     }
     record->stage = record->out.policy ? STAGE_COMPLETE : record->in.policy ? STAGE_INBOUND : STAGE_CREATED;
@@ -524,13 +542,13 @@ seeded(struct wfpsa_store *store, UINT64 number)
 }
 
 int
-wfpsa_store_seed(struct wfpsa_store *store, uint64_t count, uint64_t seed, int odd)
+wfpsa_store_seed(struct wfpsa_store *store, uint64_t count, uint64_t seed, enum wfpsa_population kind)
 {
     UINT64 state = seed ^ count * 0xD1342543DE82EF95u;
     wfpsa_mutex_lock(&store->lock);
     store_settle(store);
     UINT64 first = store->next_id;
-    struct population *population = store_reserve(store, count) ? population_new(store, count, odd) : NULL;
+    struct population *population = store_reserve(store, count) ? population_new(store, count, kind) : NULL;
     int complete = population != NULL;
     for (UINT64 i = 0; complete && i < count; i++) {
         complete = add_random(store, population, &state) != NULL;
@@ -580,7 +598,7 @@ wfpsa_store_churn(struct wfpsa_store *store, uint64_t per_second, uint64_t seed)
     store_settle(store);
     if (per_second) {
         churn = wfpsa_allocate_zeroed(1, sizeof *churn);
-        struct population *population = churn ? population_new(store, store->count, 0) : NULL;
+        struct population *population = churn ? population_new(store, store->count, WFPSA_PLAUSIBLE) : NULL;
         if (!population) {
             wfpsa_free(churn);
             wfpsa_mutex_unlock(&store->lock);

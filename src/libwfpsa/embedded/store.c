@@ -531,7 +531,7 @@ reserve_slots(struct wfpsa_store *store, UINT64 capacity)
 int
 store_reserve(struct wfpsa_store *store, UINT64 count)
 {
-    UINT64 wanted = store->slots_used + count;
+    UINT64 wanted = store->slots_used + (count > store->free_slots_length ? count - store->free_slots_length : 0);
     if (count > UINT32_MAX / 4 || wanted > UINT32_MAX / 4 || !reserve_retired(store)) {
         return 0;
     }
