@@ -291,7 +291,13 @@ BAD_ARGUMENTS: list[tuple[dict[str, object], type[Exception], str]] = [
     ({"local": "fe80::1%eth0"}, ValueError, "local must not have a scope"),
     ({"local": "10.0.0.0/8", "remote": "2001:db8::/32"}, ValueError, "of one address family, not '10.0.0.0/8' and"),
     ({"local": "::/0", "remote": "1.2.3.4"}, ValueError, "local and remote must be of one address family"),
-    ({"fields": ["spi_in"]}, TypeError, "fields"),
+    ({"fields": "spi_in"}, TypeError, "fields must be an iterable of column names, not one str"),
+    ({"fields": [1]}, TypeError, "fields must be names of columns, not int"),
+    ({"fields": ["spi_im"]}, ValueError, "fields: unknown column 'spi_im'; did you mean 'spi_in'"),
+    ({"fields": []}, ValueError, "fields must name at least one column"),
+    ({"fields": ["local_port"], "version": 0}, ValueError, "version 0 of the structures has no column 'local_port'"),
+    ({"fields": 7}, TypeError, "not iterable"),
+    ({"prefetch": 1}, TypeError, "prefetch must be True or False, not 1"),
 ]
 
 

@@ -195,6 +195,10 @@ const struct wfpsa_column_info *wfpsa_column_info(uint32_t index);
  * Owns: the caller holds the one reference. Threads: any. Blocks: no. Fails: NULL, out of memory. */
 struct wfpsa_columns *wfpsa_columns_new(uint32_t version);
 
+/* The same with only those columns for which wanted[column] is set (NULL: all of the version); the others cost neither
+ * time nor memory. */
+struct wfpsa_columns *wfpsa_columns_new_some(uint32_t version, const uint8_t *wanted);
+
 /* A batch, already frozen, with the columns for which wanted[column] is set (NULL: all of the version) and as many
  * uninitialised rows as asked, for the caller to fill before anyone else sees it.
  * Owns, Threads, Blocks, Fails: as wfpsa_columns_new. */
@@ -209,6 +213,10 @@ int wfpsa_columns_append0(struct wfpsa_columns *columns, struct IPSEC_SA_CONTEXT
                           const struct wfpsa_subnets *subnets);
 int wfpsa_columns_append1(struct wfpsa_columns *columns, struct IPSEC_SA_CONTEXT1_ *const *page, uint32_t count,
                           const struct wfpsa_subnets *subnets);
+
+/* Overwrites the keys of a page that nobody will decode, as appending it does. Fails: never. */
+void wfpsa_page_wipe0(struct IPSEC_SA_CONTEXT0_ *const *page, uint32_t count);
+void wfpsa_page_wipe1(struct IPSEC_SA_CONTEXT1_ *const *page, uint32_t count);
 
 /* Ends the building: gives back spare room and what only building needs. After it the batch is immutable.
  * Threads: one. Blocks: no. Fails: WFPSA_NO_MEMORY. */

@@ -101,9 +101,10 @@ const char *wfpsa_statistic_name(uint32_t index);
 int wfpsa_session_statistics(struct wfpsa_session *session, struct wfpsa_statistics *statistics,
                              struct wfpsa_failure *failure);
 
-/* Begins an enumeration of the structures of that version, `page_size` (1 or more) at a time. The subnets, where not
- * NULL, go into the enumeration template; where the engine refuses that, the same filter runs in
- * wfpsa_enumeration_next. Owns: the caller, until wfpsa_enumeration_free. */
+/* Begins an enumeration of the structures of that version, `page_size` at a time; 0 begins with 1024, and doubles that
+ * up to 8192 while an entry gets cheaper. The subnets, where not NULL, go into the enumeration template; where the
+ * engine refuses that, the same filter runs in wfpsa_enumeration_next. Owns: the caller, until wfpsa_enumeration_free.
+ */
 int wfpsa_enumeration_open(struct wfpsa_session *session, uint32_t version, uint32_t page_size,
                            const struct wfpsa_subnets *subnets, struct wfpsa_enumeration **enumeration,
                            struct wfpsa_failure *failure);
@@ -111,12 +112,17 @@ int wfpsa_enumeration_open(struct wfpsa_session *session, uint32_t version, uint
 /* Whether the subnets, if any, are the engine's business. */
 int wfpsa_enumeration_pushed_down(const struct wfpsa_enumeration *enumeration);
 
+/* From the second page on a thread fetches the next page while the one before is decoded: two pages are then in
+ * memory. The other functions here are not to be called for one enumeration from two threads at once. */
+void wfpsa_enumeration_prefetch(struct wfpsa_enumeration *enumeration);
+
 /* Fetches one page and appends it to the batch; *more says whether another may follow: a page with fewer contexts than
  * asked for is the last. The page is freed on every path, its keys wiped as wfpsa_columns_append1 does. */
 int wfpsa_enumeration_next(struct wfpsa_enumeration *enumeration, struct wfpsa_columns *columns, int *more,
                            struct wfpsa_failure *failure);
 
-/* Destroys the enumeration handle. Again, or after the session was closed: does nothing. */
+/* Waits for the fetching thread and destroys the enumeration handle. Again, or after the session was closed: does
+ * nothing. */
 int wfpsa_enumeration_close(struct wfpsa_enumeration *enumeration, struct wfpsa_failure *failure);
 
 /* After wfpsa_enumeration_close, and before the session is freed. NULL is allowed. */

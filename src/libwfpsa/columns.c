@@ -137,9 +137,77 @@ clear_traffic(struct block *block, unsigned row)
     block->real_profile_id[row] = 0;
 }
 
+/* What has to be decoded for the columns that are kept: what stands together in a structure goes together. */
+enum wants {
+    WANT_TRAFFIC = 0x01,
+    WANT_LIST = 0x02,       /* of the bundle's SAs: what their list itself says */
+    WANT_ALGORITHMS = 0x04, /* and what it points to */
+    WANT_BUNDLE = 0x08,
+    WANT_FILTER = 0x10,
+    WANT_UDP = 0x20,
+    WANT_KEY_MODULE = 0x40,
+    WANT_MAIN_MODE = 0x80,
+    WANT_EXTENDED_MODE = 0x100,
+    WANT_DIFFERS = 0x200
+};
+
+#define WANTED_WITH_context_id 0
+#define WANTED_WITH_has_inbound 0
+#define WANTED_WITH_has_outbound 0
+#define WANTED_WITH_ip_version WANT_TRAFFIC
+#define WANTED_WITH_traffic_type WANT_TRAFFIC
+#define WANTED_WITH_local_address WANT_TRAFFIC
+#define WANTED_WITH_remote_address WANT_TRAFFIC
+#define WANTED_WITH_local_port WANT_TRAFFIC
+#define WANTED_WITH_remote_port WANT_TRAFFIC
+#define WANTED_WITH_ip_protocol WANT_TRAFFIC
+#define WANTED_WITH_local_interface_luid WANT_TRAFFIC
+#define WANTED_WITH_real_profile_id WANT_TRAFFIC
+#define WANTED_WITH_traffic_differs WANT_DIFFERS
+
+#define WANTED_WITH_spi WANT_LIST
+#define WANTED_WITH_ah_spi WANT_LIST
+#define WANTED_WITH_sa_count WANT_BUNDLE
+#define WANTED_WITH_transform WANT_LIST
+#define WANTED_WITH_auth_type WANT_ALGORITHMS
+#define WANTED_WITH_auth_config WANT_ALGORITHMS
+#define WANTED_WITH_cipher_type WANT_ALGORITHMS
+#define WANTED_WITH_cipher_config WANT_ALGORITHMS
+#define WANTED_WITH_ah_auth_type WANT_ALGORITHMS
+#define WANTED_WITH_ah_auth_config WANT_ALGORITHMS
+#define WANTED_WITH_bundle_flags WANT_BUNDLE
+#define WANTED_WITH_lifetime_seconds WANT_BUNDLE
+#define WANTED_WITH_lifetime_kilobytes WANT_BUNDLE
+#define WANTED_WITH_lifetime_packets WANT_BUNDLE
+#define WANTED_WITH_idle_timeout_seconds WANT_BUNDLE
+#define WANTED_WITH_nd_allow_clear_timeout_seconds WANT_BUNDLE
+#define WANTED_WITH_nap_context WANT_BUNDLE
+#define WANTED_WITH_qm_sa_id WANT_BUNDLE
+#define WANTED_WITH_mm_sa_id WANT_BUNDLE
+#define WANTED_WITH_pfs_group WANT_BUNDLE
+#define WANTED_WITH_qm_filter_id WANT_BUNDLE
+#define WANTED_WITH_lookup_context WANT_BUNDLE
+#define WANTED_WITH_filter_id WANT_BUNDLE
+#define WANTED_WITH_transport_filter_id WANT_FILTER
+#define WANTED_WITH_udp_local_port WANT_UDP
+#define WANTED_WITH_udp_remote_port WANT_UDP
+#define WANTED_WITH_peer_private_address WANT_BUNDLE
+#define WANTED_WITH_key_module WANT_KEY_MODULE
+#define WANTED_WITH_virtual_tunnel_id WANT_BUNDLE
+#define WANTED_WITH_traffic_selector_id WANT_BUNDLE
+#define WANTED_WITH_main_mode_target WANT_MAIN_MODE
+#define WANTED_WITH_extended_mode_target WANT_EXTENDED_MODE
+#define WANTED_WITH(name, kind, absence, version, enumeration, source, note) WANTED_WITH_##name,
+
+static const uint16_t wanted_with[WFPSA_COLUMN_COUNT] = {
+    WFPSA_CONTEXT_COLUMNS(WANTED_WITH) WFPSA_SA_COLUMNS(WANTED_WITH) WFPSA_SA_COLUMNS(WANTED_WITH)};
+
 struct wfpsa_builder {
     struct block block;
     struct names names;
+    uint16_t wants_in, wants_out;     /* enum wants, by direction */
+    uint8_t kept[WFPSA_COLUMN_COUNT]; /* the columns that there are */
+    uint32_t kept_count;
 };
 
 /* ---- foreign memory ---- */
@@ -274,11 +342,10 @@ static void
 flush(struct wfpsa_columns *columns, unsigned rows)
 {
     const char *block = (const char *)&columns->builder->block;
-    for (uint32_t i = 0; rows && i < WFPSA_COLUMN_COUNT; i++) {
-        if (columns->columns[i]) {
-            size_t width = infos[i].width;
-            memcpy((char *)columns->columns[i] + columns->length * width, block + places[i], rows * width);
-        }
+    for (uint32_t at = 0; rows && at < columns->builder->kept_count; at++) {
+        uint32_t i = columns->builder->kept[at];
+        size_t width = infos[i].width;
+        memcpy((char *)columns->columns[i] + columns->length * width, block + places[i], rows * width);
     }
     memcpy(columns->presence + columns->length, columns->builder->block.presence, rows);
     columns->length += rows;
@@ -292,9 +359,12 @@ flush(struct wfpsa_columns *columns, unsigned rows)
 #define TRAFFIC_DIFFERS traffic_differs0
 #define IN_SUBNETS in_subnets0
 #define WIPE_DETAILS wipe_details0
+#define DECODE_ALGORITHMS decode_algorithms0
+#define DECODE_BUNDLE decode_bundle0
 #define DECODE_SA decode_sa0
 #define DECODE_CONTEXT decode_context0
 #define APPEND wfpsa_columns_append0
+#define WIPE_PAGE wfpsa_page_wipe0
 #include "decode.inc.h"
 
 #define CONTEXT struct IPSEC_SA_CONTEXT1_
@@ -305,9 +375,12 @@ flush(struct wfpsa_columns *columns, unsigned rows)
 #define TRAFFIC_DIFFERS traffic_differs1
 #define IN_SUBNETS in_subnets1
 #define WIPE_DETAILS wipe_details1
+#define DECODE_ALGORITHMS decode_algorithms1
+#define DECODE_BUNDLE decode_bundle1
 #define DECODE_SA decode_sa1
 #define DECODE_CONTEXT decode_context1
 #define APPEND wfpsa_columns_append1
+#define WIPE_PAGE wfpsa_page_wipe1
 #include "decode.inc.h"
 
 struct wfpsa_columns *
@@ -337,17 +410,32 @@ wfpsa_columns_new_rows(uint32_t version, const uint8_t *wanted, uint64_t rows)
 }
 
 struct wfpsa_columns *
-wfpsa_columns_new(uint32_t version)
+wfpsa_columns_new_some(uint32_t version, const uint8_t *wanted)
 {
-    struct wfpsa_columns *columns = wfpsa_columns_new_rows(version, NULL, 0);
-    if (columns) {
-        columns->builder = wfpsa_allocate_zeroed(1, sizeof *columns->builder);
-        if (!columns->builder) {
-            wfpsa_columns_release(columns);
-            return NULL;
+    struct wfpsa_columns *columns = wfpsa_columns_new_rows(version, wanted, 0);
+    if (!columns) {
+        return NULL;
+    }
+    struct wfpsa_builder *builder = wfpsa_allocate_zeroed(1, sizeof *builder);
+    if (!builder) {
+        wfpsa_columns_release(columns);
+        return NULL;
+    }
+    columns->builder = builder;
+    for (uint32_t i = 0; i < WFPSA_COLUMN_COUNT; i++) {
+        if (columns->columns[i]) {
+            builder->kept[builder->kept_count++] = (uint8_t)i;
+            builder->wants_in |= infos[i].direction != WFPSA_OUTBOUND ? wanted_with[i] : 0;
+            builder->wants_out |= infos[i].direction != WFPSA_INBOUND ? wanted_with[i] : 0;
         }
     }
     return columns;
+}
+
+struct wfpsa_columns *
+wfpsa_columns_new(uint32_t version)
+{
+    return wfpsa_columns_new_some(version, NULL);
 }
 
 static void

@@ -9,12 +9,10 @@ DECODE_TRAFFIC(struct block *block, unsigned row, const TRAFFIC *traffic)
         block->ip_version[row] = 4;
         block->local_address[row] = mapped_address(traffic->localV4Address);
         block->remote_address[row] = mapped_address(traffic->remoteV4Address);
-        block->presence[row] |= WFPSA_PRESENT_ADDRESS;
     } else if (version == FWP_IP_VERSION_V6) {
         block->ip_version[row] = 6;
         memcpy(&block->local_address[row], traffic->localV6Address, 16);
         memcpy(&block->remote_address[row], traffic->remoteV6Address, 16);
-        block->presence[row] |= WFPSA_PRESENT_ADDRESS;
     } else {
         block->ip_version[row] = WFPSA_IP_VERSION_OTHER;
         memset(&block->local_address[row], 0, 16);
@@ -85,37 +83,17 @@ WIPE_DETAILS(const DETAILS *details)
     }
 }
 
-static int
-DECODE_SA(struct names *names, struct wfpsa_strings *strings, struct sa_block *sa, unsigned row,
-          const DETAILS *details, unsigned *presence)
+/* The algorithms of the SAs in the list. */
+static void
+DECODE_ALGORITHMS(struct sa_block *sa, unsigned row, const IPSEC_SA0 *list, uint32_t count)
 {
-    const IPSEC_SA_AUTH_INFORMATION0 *auth = NULL;
-    const IPSEC_SA_CIPHER_INFORMATION0 *cipher = NULL;
-    const IPSEC_SA0 *list = details->saBundle.saList;
-    uint32_t count = details->saBundle.numSAs;
-
-    sa->spi[row] = 0;
-    sa->ah_spi[row] = 0;
-    sa->transform[row] = WFPSA_ENUM_ABSENT;
-    sa->ah_auth_type[row] = WFPSA_ENUM_ABSENT;
-    sa->ah_auth_config[row] = WFPSA_ENUM_ABSENT;
-    sa->sa_count[row] = narrow_enum(count);
+    const IPSEC_SA_AUTH_INFORMATION0 *auth = NULL, *ah = NULL;
+    const IPSEC_SA_CIPHER_INFORMATION0 *cipher = NULL, *unused = NULL;
     if (list && count >= 1) {
-        *presence |= WFPSA_PRESENT_FIRST_IN;
-        sa->spi[row] = list[0].spi;
-        sa->transform[row] = narrow_enum((uint32_t)list[0].saTransformType);
         sa_algorithms(&list[0], &auth, &cipher);
-        if (count >= 2) {
-            const IPSEC_SA_AUTH_INFORMATION0 *ah = NULL;
-            const IPSEC_SA_CIPHER_INFORMATION0 *unused = NULL;
-            *presence |= WFPSA_PRESENT_SECOND_IN;
-            sa->ah_spi[row] = list[1].spi;
-            sa_algorithms(&list[1], &ah, &unused);
-            if (ah) {
-                sa->ah_auth_type[row] = narrow_enum((uint32_t)ah->authTransform.authTransformId.authType);
-                sa->ah_auth_config[row] = narrow_enum(ah->authTransform.authTransformId.authConfig);
-            }
-        }
+    }
+    if (list && count >= 2) {
+        sa_algorithms(&list[1], &ah, &unused);
     }
     sa->auth_type[row] =
         auth ? narrow_enum((uint32_t)auth->authTransform.authTransformId.authType) : WFPSA_ENUM_ABSENT;
@@ -124,7 +102,14 @@ DECODE_SA(struct names *names, struct wfpsa_strings *strings, struct sa_block *s
         cipher ? narrow_enum((uint32_t)cipher->cipherTransform.cipherTransformId.cipherType) : WFPSA_ENUM_ABSENT;
     sa->cipher_config[row] =
         cipher ? narrow_enum(cipher->cipherTransform.cipherTransformId.cipherConfig) : WFPSA_ENUM_ABSENT;
+    sa->ah_auth_type[row] = ah ? narrow_enum((uint32_t)ah->authTransform.authTransformId.authType) : WFPSA_ENUM_ABSENT;
+    sa->ah_auth_config[row] = ah ? narrow_enum(ah->authTransform.authTransformId.authConfig) : WFPSA_ENUM_ABSENT;
+}
 
+static void
+DECODE_BUNDLE(struct sa_block *sa, unsigned row, const DETAILS *details)
+{
+    sa->sa_count[row] = narrow_enum(details->saBundle.numSAs);
     sa->bundle_flags[row] = details->saBundle.flags;
     sa->lifetime_seconds[row] = details->saBundle.lifetime.lifetimeSeconds;
     sa->lifetime_kilobytes[row] = details->saBundle.lifetime.lifetimeKilobytes;
@@ -136,34 +121,64 @@ DECODE_SA(struct names *names, struct wfpsa_strings *strings, struct sa_block *s
     sa->mm_sa_id[row] = details->saBundle.mmSaId;
     sa->pfs_group[row] = narrow_enum((uint32_t)details->saBundle.pfsGroup);
     sa->filter_id[row] = details->traffic.ipsecFilterId; /* one union with tunnelPolicyId */
-    sa->transport_filter_id[row] = details->transportFilter ? details->transportFilter->filterId : 0;
-
-    sa->udp_local_port[row] = 0;
-    sa->udp_remote_port[row] = 0;
-    if ((uint32_t)details->ipVersion == FWP_IP_VERSION_V4 && details->udpEncapsulation) {
-        sa->udp_local_port[row] = details->udpEncapsulation->localUdpEncapPort;
-        sa->udp_remote_port[row] = details->udpEncapsulation->remoteUdpEncapPort;
-    }
     sa->peer_private_address[row] =
         (uint32_t)details->saBundle.ipVersion == FWP_IP_VERSION_V4 ? details->saBundle.peerV4PrivateAddress : 0;
-    if (details->saBundle.keyModuleState) {
-        memcpy(&sa->key_module[row], &details->saBundle.keyModuleState->keyModuleKey, 16);
-    } else {
-        memset(&sa->key_module[row], 0, 16);
-    }
 #if VERSION >= 1
     sa->qm_filter_id[row] = details->saBundle.qmFilterId;
     memcpy(&sa->lookup_context[row], &details->saBundle.saLookupContext, 16);
     sa->virtual_tunnel_id[row] = details->virtualIfTunnelInfo.virtualIfTunnelId;
     sa->traffic_selector_id[row] = details->virtualIfTunnelInfo.trafficSelectorId;
 #endif
+}
 
-    sa->main_mode_target[row] = 0;
-    sa->extended_mode_target[row] = 0;
-    if (details->saBundle.ipsecId) {
-        const IPSEC_ID0 *id = details->saBundle.ipsecId;
-        if (!names_code(names, strings, (const uint16_t *)id->mmTargetName, &sa->main_mode_target[row]) ||
-            !names_code(names, strings, (const uint16_t *)id->emTargetName, &sa->extended_mode_target[row])) {
+/* One direction, of it what is wanted; 0 without memory for a name. */
+static int
+DECODE_SA(struct wfpsa_columns *columns, struct sa_block *sa, unsigned row, const DETAILS *details, unsigned wants,
+          unsigned *presence)
+{
+    const IPSEC_SA0 *list = details->saBundle.saList;
+    uint32_t count = details->saBundle.numSAs;
+    int has_first = list && count >= 1, has_second = list && count >= 2;
+    *presence |= (has_first ? WFPSA_PRESENT_FIRST_IN : 0u) | (has_second ? WFPSA_PRESENT_SECOND_IN : 0u);
+    if (wants & WANT_LIST) {
+        sa->spi[row] = has_first ? list[0].spi : 0;
+        sa->transform[row] = has_first ? narrow_enum((uint32_t)list[0].saTransformType) : WFPSA_ENUM_ABSENT;
+        sa->ah_spi[row] = has_second ? list[1].spi : 0;
+    }
+    if (wants & WANT_ALGORITHMS) {
+        DECODE_ALGORITHMS(sa, row, list, count);
+    }
+    if (wants & WANT_BUNDLE) {
+        DECODE_BUNDLE(sa, row, details);
+    }
+    if (wants & WANT_FILTER) {
+        sa->transport_filter_id[row] = details->transportFilter ? details->transportFilter->filterId : 0;
+    }
+    if (wants & WANT_UDP) {
+        const IPSEC_V4_UDP_ENCAPSULATION0 *udp = /* meaningless for IPv6 */
+            (uint32_t)details->ipVersion == FWP_IP_VERSION_V4 ? details->udpEncapsulation : NULL;
+        sa->udp_local_port[row] = udp ? udp->localUdpEncapPort : 0;
+        sa->udp_remote_port[row] = udp ? udp->remoteUdpEncapPort : 0;
+    }
+    if (wants & WANT_KEY_MODULE) {
+        if (details->saBundle.keyModuleState) {
+            memcpy(&sa->key_module[row], &details->saBundle.keyModuleState->keyModuleKey, 16);
+        } else {
+            memset(&sa->key_module[row], 0, 16);
+        }
+    }
+    const IPSEC_ID0 *id = details->saBundle.ipsecId;
+    if (wants & WANT_MAIN_MODE) {
+        const uint16_t *name = id ? (const uint16_t *)id->mmTargetName : NULL;
+        sa->main_mode_target[row] = 0;
+        if (!names_code(&columns->builder->names, &columns->strings, name, &sa->main_mode_target[row])) {
+            return 0;
+        }
+    }
+    if (wants & WANT_EXTENDED_MODE) {
+        const uint16_t *name = id ? (const uint16_t *)id->emTargetName : NULL;
+        sa->extended_mode_target[row] = 0;
+        if (!names_code(&columns->builder->names, &columns->strings, name, &sa->extended_mode_target[row])) {
             return 0;
         }
     }
@@ -182,24 +197,43 @@ DECODE_CONTEXT(struct wfpsa_columns *columns, unsigned row, const CONTEXT *conte
     block->has_inbound[row] = in != NULL;
     block->has_outbound[row] = out != NULL;
     block->presence[row] = (uint8_t)((in ? WFPSA_PRESENT_INBOUND : 0) | (out ? WFPSA_PRESENT_OUTBOUND : 0));
-    block->traffic_differs[row] = in && out && TRAFFIC_DIFFERS(&in->traffic, &out->traffic);
+    if (builder->wants_in & WANT_DIFFERS) {
+        block->traffic_differs[row] = in && out && TRAFFIC_DIFFERS(&in->traffic, &out->traffic);
+    }
     if (in || out) {
-        DECODE_TRAFFIC(block, row, out ? &out->traffic : &in->traffic);
+        const TRAFFIC *traffic = out ? &out->traffic : &in->traffic;
+        if ((uint32_t)traffic->ipVersion <= FWP_IP_VERSION_V6) {
+            block->presence[row] |= WFPSA_PRESENT_ADDRESS;
+        }
+        if (builder->wants_in & WANT_TRAFFIC) {
+            DECODE_TRAFFIC(block, row, traffic);
+        }
     } else {
         clear_traffic(block, row);
     }
     if (!in) {
         clear_sa(&block->in, row);
-    } else if (!DECODE_SA(&builder->names, &columns->strings, &block->in, row, in, &in_bits)) {
+    } else if (!DECODE_SA(columns, &block->in, row, in, builder->wants_in, &in_bits)) {
         return 0;
     }
     if (!out) {
         clear_sa(&block->out, row);
-    } else if (!DECODE_SA(&builder->names, &columns->strings, &block->out, row, out, &out_bits)) {
+    } else if (!DECODE_SA(columns, &block->out, row, out, builder->wants_out, &out_bits)) {
         return 0;
     }
     block->presence[row] |= (uint8_t)(in_bits | out_bits << 1);
     return 1;
+}
+
+void
+WIPE_PAGE(CONTEXT *const *page, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (page[i]) {
+            WIPE_DETAILS(page[i]->inboundSa);
+            WIPE_DETAILS(page[i]->outboundSa);
+        }
+    }
 }
 
 int
@@ -227,12 +261,7 @@ APPEND(struct wfpsa_columns *columns, CONTEXT *const *page, uint32_t count, cons
         WIPE_DETAILS(context->outboundSa);
     }
     flush(columns, row);
-    for (; i < count; i++) {
-        if (page[i]) {
-            WIPE_DETAILS(page[i]->inboundSa);
-            WIPE_DETAILS(page[i]->outboundSa);
-        }
-    }
+    WIPE_PAGE(page + i, count - i);
     return status;
 }
 
@@ -244,6 +273,9 @@ APPEND(struct wfpsa_columns *columns, CONTEXT *const *page, uint32_t count, cons
 #undef TRAFFIC_DIFFERS
 #undef IN_SUBNETS
 #undef WIPE_DETAILS
+#undef DECODE_ALGORITHMS
+#undef DECODE_BUNDLE
 #undef DECODE_SA
 #undef DECODE_CONTEXT
 #undef APPEND
+#undef WIPE_PAGE

@@ -45,6 +45,9 @@ struct wfpsa_template {
 IPSEC_SA_CONTEXT_ENUM_TEMPLATE0 *wfpsa_template_fill(struct wfpsa_template *filled,
                                                      const struct wfpsa_subnets *subnets);
 
+/* Destroys the handles of all open enumerations of a session whose turn it is. */
+void wfpsa_enumerations_end(struct wfpsa_session *session);
+
 /* Ends all subscriptions of a session whose turn it is, and waits for those that others are ending. */
 void wfpsa_subscriptions_end(struct wfpsa_session *session);
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence as _Sequence
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 try:
-    from wfpsa._native import Column, SaBatch, SaContext, SaDetails
+    from wfpsa._native import CORE_FIELDS, Column, SaBatch, SaContext, SaDetails
 except ImportError as _error:
     from wfpsa._import_failure import explained as _explained
 
@@ -40,6 +40,7 @@ if _TYPE_CHECKING:
     from wfpsa.keying import Sa, SaBundle, Traffic
 
 __all__ = [
+    "CORE_FIELDS",
     "AccessDenied",
     "AuthConfig",
     "AuthType",

@@ -82,7 +82,7 @@ cdef class SaBatch:
         if isinstance(key, str):
             column = find_column(str.__str__(key))
             if self.data.columns[column] == NULL:
-                raise KeyError(f"this batch has no column {key!r}: it was read with version={self.data.version}")
+                raise KeyError(missing(self.data, column))
             return batch_column(self, column)
         if isinstance(key, slice):
             PySlice_Unpack(key, &start, &stop, &step)
@@ -237,7 +237,7 @@ def unpickled_batch(version, length, cells, presence, names, backend, pushed):
     cdef uint64_t rows = length, row
     cdef libwfpsa.wfpsa_columns *columns
     cdef uint32_t *codes
-    if (version not in (0, 1) or "context_id" not in cells or pushed not in (None, True, False)
+    if (version not in (0, 1) or not cells or pushed not in (None, True, False)
             or not isinstance(backend, str) or not all(isinstance(name, str) for name in names)):
         raise ValueError("the pickled batch is not one of this version of wfpsa")
     for name, column in column_index.items():

@@ -62,13 +62,15 @@ cdef class SaContext:
                                          (<SaContext>other).row, NULL)
 
     def __hash__(self):
+        if self.batch.data.columns[libwfpsa.WFPSA_COLUMN_context_id] == NULL:
+            raise TypeError("a context read without its context_id (fields=) has no hash")
         return hash(attribute_value(self.batch.data, libwfpsa.WFPSA_COLUMN_context_id, self.row))
 
     def __repr__(self):
         cdef uint8_t presence = self.batch.data.presence[self.row]
         sides = [name for name, bit in (("inbound", libwfpsa.WFPSA_PRESENT_INBOUND),
                                         ("outbound", libwfpsa.WFPSA_PRESENT_OUTBOUND)) if presence & bit]
-        number = attribute_value(self.batch.data, libwfpsa.WFPSA_COLUMN_context_id, self.row)
+        number = getattr(self, "context_id", "?")
         return f"<SaContext {number} {span(self)} {'+'.join(sides) or 'half-built'}>"
 
     def __reduce__(self):
@@ -100,11 +102,14 @@ cdef class SaDetails:
 
     def __hash__(self):
         cdef uint32_t column = libwfpsa.WFPSA_COLUMN_spi_out if self.outbound else libwfpsa.WFPSA_COLUMN_spi_in
+        if self.batch.data.columns[column] == NULL:
+            raise TypeError("an SA read without its spi (fields=) has no hash")
         return hash((self.outbound, attribute_value(self.batch.data, column, self.row)))
 
     def __repr__(self):
-        spi = self.spi
-        shown = "no SA" if spi is None else f"spi=0x{spi:08x} {getattr(self.transform, 'name', self.transform)}"
+        spi, transform = getattr(self, "spi", "?"), getattr(self, "transform", "?")
+        number = spi if spi is None or spi == "?" else f"0x{spi:08x}"
+        shown = "no SA" if spi is None else f"spi={number} {getattr(transform, 'name', transform)}"
         return f"<SaDetails {self.direction} {shown}>"
 
     def __reduce__(self):

@@ -20,6 +20,7 @@ cdef class Session:
 cdef class Enumeration:
     cdef libwfpsa.wfpsa_enumeration *enumeration
     cdef Session session
+    cdef bytes wanted
     cdef uint32_t version
     cdef bint more
     cdef bint filtered

@@ -93,6 +93,15 @@ cdef int fill_subnet(libwfpsa.wfpsa_subnet *subnet, object given) except -1:
     return 0
 
 
+cdef libwfpsa.wfpsa_columns *new_columns(uint32_t version, bytes wanted) except NULL:
+    """An empty batch to be filled, with the columns of a column_mask (None: all)."""
+    cdef const uint8_t *mask = NULL if wanted is None else <const uint8_t *>PyBytes_AS_STRING(wanted)
+    cdef libwfpsa.wfpsa_columns *columns = libwfpsa.wfpsa_columns_new_some(version, mask)
+    if columns == NULL:
+        raise MemoryError
+    return columns
+
+
 cdef SaBatch frozen(libwfpsa.wfpsa_columns *columns, str backend, object pushed):
     """The batch of finished columns, which it takes over."""
     cdef int status
@@ -149,8 +158,9 @@ cdef class Session:
             raise _errors.EngineClosed()
         return self.session
 
-    def enumerate(self, object local, object remote, uint32_t version, uint32_t page_size):
-        """An Enumeration; local and remote are None or (4 or 6, 16 bytes, prefix length)."""
+    def enumerate(self, object local, object remote, uint32_t version, uint32_t page_size, bytes wanted=None,
+                  bint prefetch=False):
+        """An Enumeration; local and remote are None or (4 or 6, 16 bytes, prefix length), wanted a column_mask."""
         cdef Enumeration opened = Enumeration.__new__(Enumeration)
         cdef libwfpsa.wfpsa_subnets subnets
         cdef libwfpsa.wfpsa_failure failure
@@ -160,6 +170,7 @@ cdef class Session:
         fill_subnet(&subnets.remote, remote)
         opened.session = self
         opened.version = version
+        opened.wanted = wanted
         opened.more = True
         opened.filtered = local is not None or remote is not None
         with nogil:
@@ -167,16 +178,16 @@ cdef class Session:
                                                      &subnets if opened.filtered else NULL, &opened.enumeration,
                                                      &failure)
         check(status, &failure)
+        if prefetch:
+            libwfpsa.wfpsa_enumeration_prefetch(opened.enumeration)
         return opened
 
-    def get(self, uint64_t context_id, uint32_t version):
+    def get(self, uint64_t context_id, uint32_t version, bytes wanted=None):
         """A batch of the one context with that id."""
         cdef libwfpsa.wfpsa_session *session = self.opened()
-        cdef libwfpsa.wfpsa_columns *columns = libwfpsa.wfpsa_columns_new(version)
+        cdef libwfpsa.wfpsa_columns *columns = new_columns(version, wanted)
         cdef libwfpsa.wfpsa_failure failure
         cdef int status
-        if columns == NULL:
-            raise MemoryError
         with nogil:
             status = libwfpsa.wfpsa_session_get(session, context_id, columns, &failure)
         if status != libwfpsa.WFPSA_OK:
@@ -346,9 +357,7 @@ cdef class Enumeration:
         cdef int more = self.more, status
         if not whole and not more:
             return None
-        columns = libwfpsa.wfpsa_columns_new(self.version)
-        if columns == NULL:
-            raise MemoryError
+        columns = new_columns(self.version, self.wanted)
         try:
             while more and (whole or columns.length == 0):
                 with nogil:

@@ -88,11 +88,16 @@ cdef uint32_t find_column(str name) except? 0xFFFFFFFF:
     """The index of a column; KeyError with the nearest name where there is none."""
     found = column_index.get(name)
     if found is None:
-        import difflib
-        near = difflib.get_close_matches(name, column_names, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise KeyError(f"unknown column {name!r}{hint}")
+        raise KeyError(unknown(name))
     return found
+
+
+cdef str unknown(str name):
+    """What to say of a name that no column has."""
+    import difflib
+    near = difflib.get_close_matches(name, column_names, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown column {name!r}{hint}"
 
 
 cdef object text_of(const libwfpsa.wfpsa_strings *strings, uint32_t code):
@@ -143,15 +148,22 @@ cdef object address_object(const uint8_t *cell):
     return ipaddress_module.IPv6Address(PyBytes_FromStringAndSize(<const char *>cell, 16))
 
 
+cdef str missing(const libwfpsa.wfpsa_columns *columns, uint32_t column):
+    """Why a batch lacks a column."""
+    if libwfpsa.info_at(column).version > columns.version:
+        reason = f"it was read with version={columns.version}"
+    else:
+        reason = "it was left out by fields="
+    return f"this batch has no column {column_names[column]!r}: {reason}"
+
+
 cdef object attribute_value(const libwfpsa.wfpsa_columns *columns, uint32_t column, uint64_t row):
     """A cell as SaContext and SaDetails show it: addresses and GUIDs as objects, None where absent."""
     global ipaddress_module, uuid_class
     cdef const libwfpsa.wfpsa_column_info *info = libwfpsa.info_at(column)
     cdef const uint8_t *cell
     if columns.columns[column] == NULL:
-        name = column_names[column]
-        reason = f"it was read with version={columns.version}"
-        raise AttributeError(f"this batch has no column {name!r}: {reason}", name=name)
+        raise AttributeError(missing(columns, column), name=column_names[column])
     if libwfpsa.wfpsa_is_absent(columns, info, column, row):
         return None
     cell = <const uint8_t *>columns.columns[column] + row * info.width
@@ -168,6 +180,34 @@ cdef object attribute_value(const libwfpsa.wfpsa_columns *columns, uint32_t colu
             ipaddress_module = ipaddress
         return ipaddress_module.IPv4Address((<const uint32_t *>cell)[0])
     return cell_value(info.kind, cell, column_members[column], columns)
+
+
+CORE_FIELDS = (
+    "context_id", "has_inbound", "has_outbound", "ip_version", "traffic_type", "local_address", "remote_address",
+    "remote_port", "spi_in", "spi_out", "transform_out", "cipher_config_out", "lifetime_seconds_out", "mm_sa_id_out",
+    "filter_id_out",
+)
+
+
+def column_mask(fields, uint32_t version):
+    """For each column a byte, 1 where its name is among the fields; ValueError for names that are not of the version.
+    """
+    cdef bytearray mask = bytearray(libwfpsa.WFPSA_COLUMN_COUNT)
+    cdef uint32_t column
+    if isinstance(fields, (str, bytes)):
+        raise TypeError(f"fields must be an iterable of column names, not one {type(fields).__name__}")
+    for name in fields:
+        if not isinstance(name, str):
+            raise TypeError(f"fields must be names of columns, not {type(name).__name__}")
+        if name not in column_index:
+            raise ValueError(f"fields: {unknown(name)}")
+        column = column_index[name]
+        if libwfpsa.info_at(column).version > version:
+            raise ValueError(f"fields: version {version} of the structures has no column {name!r}")
+        mask[column] = 1
+    if not any(mask):
+        raise ValueError("fields must name at least one column (None: all)")
+    return bytes(mask)
 
 
 cdef int add_attribute(type cls, uint32_t column, const char *name, object (*get)(object, void *)) except -1:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "open_engine"]
 
 DEFAULT_PAGE_SIZE = 1024
-"""Contexts a call: large enough to make the call's own cost small, small enough for a page to stay in a cache."""
+"""Contexts a call, at first: enough to make the call's own cost small, few enough for a page to stay in a cache."""
 
 _SubnetParts = tuple[int, bytes, int]
 _T = TypeVar("_T")
@@ -233,9 +233,21 @@ def checked_version(value: SupportsIndex) -> int:
 
 
 def _page_size(value: SupportsIndex | None) -> int:
+    """0 lets the C half choose."""
     if value is None:
-        return DEFAULT_PAGE_SIZE
+        return 0
     return _integer(value, "page_size", 1, 2**32 - 1, "1 to 2**32 - 1")
+
+
+def _flag_argument(value: bool, argument: str) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{argument} must be True or False, not {value!r}")
+    return value
+
+
+def _mask(fields: Iterable[str] | None, version: int) -> bytes | None:
+    """Which columns to read; None for all."""
+    return None if fields is None else _native.column_mask(fields, version)
 
 
 _UPDATE_TRAFFIC = 0x01 | 0x02  # IPSEC_SA_DETAILS_UPDATE_TRAFFIC, IPSEC_SA_DETAILS_UPDATE_UDP_ENCAPSULATION
@@ -336,24 +348,31 @@ class Engine:
         *,
         local: "Subnet | None" = None,
         remote: "Subnet | None" = None,
+        fields: Iterable[str] | None = None,
         version: int = 1,
         page_size: int | None = None,
+        prefetch: bool = True,
     ) -> _native.SaBatch:
         """All contexts as one batch.
 
         `local` and `remote` keep the contexts of which one SA has both addresses in those subnets (text or objects of
         `ipaddress`; both of one family). The engine applies them; where it refuses to, the same filter runs here, and
-        `batch.pushed_down` says which. `version=0` reads IPSEC_SA_CONTEXT0 structures, which lack some columns;
-        `page_size` is the number of contexts a call, 1024 by default.
+        `batch.pushed_down` says which. `fields` names the columns to read (`wfpsa.CORE_FIELDS` is a usual choice; None:
+        all): the others cost neither time nor memory. `version=0` reads IPSEC_SA_CONTEXT0 structures, which lack some
+        columns.
+
+        `page_size` is the number of contexts a call; without it that begins with 1024 and grows up to 8192 while a
+        context gets cheaper by it. With `prefetch` a thread in C fetches the next page while one is decoded.
 
         Raises ValueError or TypeError for bad arguments, AccessDenied, EngineTimeout, SessionAborted, EngineClosed,
         MemoryError. Never returns part of a listing.
         """
         parts = _subnets(local, remote)
-        checked = checked_version(version), _page_size(page_size)
+        version, size, mask = checked_version(version), _page_size(page_size), _mask(fields, version)
+        ahead = _flag_argument(prefetch, "prefetch")
 
         def whole(session: _native.Session) -> _native.SaBatch:
-            enumeration = session.enumerate(*parts, *checked)
+            enumeration = session.enumerate(*parts, version, size, mask, ahead)
             try:
                 batch = enumeration.read(True)
             except BaseException:
@@ -369,8 +388,10 @@ class Engine:
         *,
         local: "Subnet | None" = None,
         remote: "Subnet | None" = None,
+        fields: Iterable[str] | None = None,
         version: int = 1,
         page_size: int | None = None,
+        prefetch: bool = True,
     ) -> Generator[_native.SaBatch, None, None]:
         """All contexts as batches of at most `page_size`, in memory that does not grow with their number.
 
@@ -379,13 +400,20 @@ class Engine:
         session lost by then is not replaced.
         """
         parts = _subnets(local, remote)
-        return self._pages(parts, checked_version(version), _page_size(page_size))
+        version = checked_version(version)
+        ahead = _flag_argument(prefetch, "prefetch")
+        return self._pages(parts, version, _page_size(page_size), _mask(fields, version), ahead)
 
     def _pages(
-        self, parts: tuple[_SubnetParts | None, _SubnetParts | None], version: int, page_size: int
+        self,
+        parts: tuple[_SubnetParts | None, _SubnetParts | None],
+        version: int,
+        page_size: int,
+        mask: bytes | None,
+        prefetch: bool,
     ) -> Generator[_native.SaBatch, None, None]:
         def begin(session: _native.Session) -> tuple[_native.Enumeration, _native.SaBatch | None]:
-            enumeration = session.enumerate(*parts, version, page_size)
+            enumeration = session.enumerate(*parts, version, page_size, mask, prefetch)
             try:
                 return enumeration, enumeration.read(False)
             except BaseException:
@@ -402,10 +430,13 @@ class Engine:
             raise
         enumeration.close()
 
-    def get(self, context_id: SupportsIndex, *, version: int = 1) -> _native.SaContext:
-        """The context with that id; NotFound where the engine does not know it (any more)."""
-        number, checked = _context_id(context_id), checked_version(version)
-        return self._read(lambda session: session.get(number, checked))[0]
+    def get(
+        self, context_id: SupportsIndex, *, fields: Iterable[str] | None = None, version: int = 1
+    ) -> _native.SaContext:
+        """The context with that id, of it what `fields` names; NotFound where the engine does not know it any more."""
+        number, version = _context_id(context_id), checked_version(version)
+        mask = _mask(fields, version)
+        return self._read(lambda session: session.get(number, version, mask))[0]
 
     def statistics(self) -> Statistics:
         """The engine's counters (IPsecGetStatistics1): of the whole system, not of this session.

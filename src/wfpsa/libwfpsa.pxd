@@ -88,6 +88,7 @@ cdef extern from "wfpsa/columns.h" nogil:
 
     const wfpsa_column_info *info_at "wfpsa_column_info"(uint32_t index)
     wfpsa_columns *wfpsa_columns_new(uint32_t version)
+    wfpsa_columns *wfpsa_columns_new_some(uint32_t version, const uint8_t *wanted)
     wfpsa_columns *wfpsa_columns_new_rows(uint32_t version, const uint8_t *wanted, uint64_t rows)
     int wfpsa_columns_append0(wfpsa_columns *columns, IPSEC_SA_CONTEXT0_ **page, uint32_t count,
                               const wfpsa_subnets *subnets)
@@ -154,6 +155,7 @@ cdef extern from "wfpsa/session.h" nogil:
     int wfpsa_enumeration_open(wfpsa_session *session, uint32_t version, uint32_t page_size,
                                const wfpsa_subnets *subnets, wfpsa_enumeration **enumeration, wfpsa_failure *failure)
     bint wfpsa_enumeration_pushed_down(const wfpsa_enumeration *enumeration)
+    void wfpsa_enumeration_prefetch(wfpsa_enumeration *enumeration)
     int wfpsa_enumeration_next(wfpsa_enumeration *enumeration, wfpsa_columns *columns, int *more,
                                wfpsa_failure *failure)
     int wfpsa_enumeration_close(wfpsa_enumeration *enumeration, wfpsa_failure *failure)
