@@ -255,7 +255,7 @@ def test_live_counters_count_what_is_alive() -> None:
     with testing.EmbeddedEngine() as control:
         control.seed(10)
         with control.open() as engine, control.open():
-            pages = engine.pages(page_size=3)
+            pages = engine.pages(page_size=3, prefetch=False)
             next(pages)
             batch = engine.snapshot()
             alive = testing.live_counters()

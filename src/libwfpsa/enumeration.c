@@ -320,6 +320,7 @@ wfpsa_enumeration_next(struct wfpsa_enumeration *enumeration, struct wfpsa_colum
                        struct wfpsa_failure *failure)
 {
     const struct wfpsa_subnets *subnets = enumeration->pushed_down ? NULL : &enumeration->subnets;
+    *more = 0;
     if (enumeration->session->process != wfpsa_process_id()) {
         return WFPSA_FORKED;
     }
