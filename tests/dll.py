@@ -6,13 +6,16 @@ from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_uint32, c_uint64,
 from types import SimpleNamespace
 
 import wfpsa.engine
-from wfpsa import _native, testing
+from wfpsa import SaBundle, Traffic, _native, testing
 
 
 class _Live(ctypes.Structure):
     """struct wfpsa_live."""
 
-    _fields_ = [(name, c_int64) for name in ("stores", "engines", "enum_handles", "pages", "allocations")]
+    _fields_ = [
+        (name, c_int64)
+        for name in "stores engines enum_handles pages subscriptions transactions allocations misuses".split()
+    ]
 
 
 def _load() -> ctypes.CDLL:
@@ -29,6 +32,13 @@ def _load() -> ctypes.CDLL:
         ("wfpsa_store_latency", None, c_void_p, c_uint64, c_uint64),
         ("wfpsa_store_rights", None, c_void_p, c_int),
         ("wfpsa_store_fail", c_int, c_void_p, c_char_p, c_uint64, c_uint32),
+        ("wfpsa_store_churn", c_int, c_void_p, c_uint64, c_uint64),
+        ("wfpsa_store_stop", None, c_void_p, c_uint32),
+        ("wfpsa_store_start", None, c_void_p),
+        ("wfpsa_store_notifications", None, c_void_p, c_uint32, c_int),
+        ("wfpsa_store_switch", c_int, c_void_p, c_char_p, c_char_p),
+        ("wfpsa_embedded_misuse", c_int, c_uint32, POINTER(c_char_p), POINTER(c_char_p), POINTER(c_int64)),
+        ("wfpsa_embedded_forget_misuses", None),
         ("wfpsa_embedded_live", None, POINTER(_Live)),
         ("wfpsa_embedded_fail_allocation", None, c_uint64),
         ("wfpsa_dll_default_store", None, c_wchar_p),
@@ -70,9 +80,31 @@ class Store:
     def __len__(self) -> int:
         return self.dll.wfpsa_store_count(self._store)
 
-    def seed(self, count: int, seed: int, odd: bool) -> None:
-        if not self.dll.wfpsa_store_seed(self._store, _unsigned(count), _unsigned(seed), odd):
+    def seed(self, count: int, seed: int, population: int) -> None:
+        if not self.dll.wfpsa_store_seed(self._store, _unsigned(count), _unsigned(seed), population):
             raise MemoryError(f"no memory for {count} contexts")
+
+    def add(
+        self, context_id: int, traffic: Traffic, inbound: SaBundle | None, outbound: SaBundle | None
+    ) -> tuple[int, int]:
+        adder = ctypes.cast(self.dll.wfpsa_store_add, c_void_p).value or 0
+        return _native.add_context(adder, self._store, context_id, traffic, inbound, outbound)
+
+    def churn(self, per_second: int, seed: int) -> None:
+        if not self.dll.wfpsa_store_churn(self._store, _unsigned(per_second), _unsigned(seed)):
+            raise MemoryError("no memory for a population")
+
+    def stop(self, code: int) -> None:
+        self.dll.wfpsa_store_stop(self._store, _unsigned(code, 32))
+
+    def start(self) -> None:
+        self.dll.wfpsa_store_start(self._store)
+
+    def notifications(self, capacity: int, held: bool) -> None:
+        self.dll.wfpsa_store_notifications(self._store, _unsigned(capacity, 32), held)
+
+    def switch(self, name: str, choice: str) -> bool:
+        return bool(self.dll.wfpsa_store_switch(self._store, name.encode(), choice.encode()))
 
     def clock(self, manual: bool) -> None:
         self.dll.wfpsa_store_clock(self._store, manual)
@@ -128,6 +160,16 @@ def take_over() -> None:
         _native.fail_allocation(nth)
         Store.dll.wfpsa_embedded_fail_allocation(nth)
 
+    def take_misuses() -> list[tuple[str, str, int]]:
+        function, what, count = c_char_p(), c_char_p(), c_int64()
+        found = _native.take_misuses()
+        index = 0
+        while Store.dll.wfpsa_embedded_misuse(index, byref(function), byref(what), byref(count)):
+            found.append(((function.value or b"").decode(), (what.value or b"").decode(), count.value))
+            index += 1
+        Store.dll.wfpsa_embedded_forget_misuses()
+        return found
+
     replaced = SimpleNamespace(
         **vars(_native)
         | {
@@ -135,6 +177,7 @@ def take_over() -> None:
             "Session": session,
             "live_counters": live_counters,
             "fail_allocation": fail_allocation,
+            "take_misuses": take_misuses,
             "engine_functions": lambda backend: _native.engine_functions(
                 "windows" if backend == "embedded" else backend
             ),

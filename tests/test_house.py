@@ -41,6 +41,7 @@ CONTROLS = {
     "Store",
     "KEY_MARK",
     "RIGHTS",
+    "add_context",
     "decode_page",
     "engine_functions",
     "fail_allocation",

@@ -91,8 +91,10 @@ int wfpsa_session_update(struct wfpsa_session *session, uint64_t id, uint64_t fl
                          const struct wfpsa_details *inbound, const struct wfpsa_details *outbound,
                          struct wfpsa_failure *failure);
 
-/* Adds a context to a store of the embedded engine as wfpsa_store_add does; returns the OS code. */
-uint32_t wfpsa_keying_store(struct wfpsa_store *store, uint64_t *id, const struct wfpsa_details *inbound,
-                            const struct wfpsa_details *outbound);
+/* Adds a context to a store of an embedded engine, which may be another library's: `add` is its wfpsa_store_add.
+ * Returns the OS code. */
+typedef uint32_t wfpsa_store_adder(struct wfpsa_store *store, const struct IPSEC_SA_CONTEXT1_ *context, uint64_t *id);
+uint32_t wfpsa_keying_store(wfpsa_store_adder *add, struct wfpsa_store *store, uint64_t *id,
+                            const struct wfpsa_details *inbound, const struct wfpsa_details *outbound);
 
 #endif

@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "wfpsa/embedded.h"
 #include "wfpsa/keying.h"
 
 static FWP_IP_VERSION
@@ -254,10 +253,10 @@ wfpsa_session_update(struct wfpsa_session *session, uint64_t id, uint64_t flags,
 }
 
 uint32_t
-wfpsa_keying_store(struct wfpsa_store *store, uint64_t *id, const struct wfpsa_details *inbound,
-                   const struct wfpsa_details *outbound)
+wfpsa_keying_store(wfpsa_store_adder *add, struct wfpsa_store *store, uint64_t *id,
+                   const struct wfpsa_details *inbound, const struct wfpsa_details *outbound)
 {
     struct context_parts parts;
     fill_context(&parts, *id, inbound, outbound);
-    return wfpsa_store_add(store, &parts.context, id);
+    return add(store, &parts.context, id);
 }

@@ -75,21 +75,8 @@ cdef class Store:
     def add(self, uint64_t context_id, object traffic, object inbound, object outbound):
         """Adds a context of that Traffic and those SaBundles or None; an id of 0 asks for a new one. Returns (OS code,
         id)."""
-        cdef libwfpsa.wfpsa_details details[2]
-        cdef libwfpsa.wfpsa_details *inside = NULL
-        cdef libwfpsa.wfpsa_details *outside = NULL
-        cdef uint32_t code
-        kept = []
-        if inbound is not None:
-            inside = &details[0]
-            kept.append(fill_details(inside, traffic, inbound))
-        if outbound is not None:
-            outside = &details[1]
-            kept.append(fill_details(outside, traffic, outbound))
-        with nogil:
-            code = libwfpsa.wfpsa_keying_store(self.store, &context_id, inside, outside)
-        del kept
-        return code, context_id
+        return add_context(<uintptr_t>&libwfpsa.wfpsa_store_add, <uintptr_t>self.store, context_id, traffic, inbound,
+                           outbound)
 
     def churn(self, uint64_t per_second, uint64_t seed):
         """From now on so many contexts a second come, and as many go."""
@@ -124,6 +111,26 @@ cdef class Store:
         name = function.encode()
         if not libwfpsa.wfpsa_store_fail(self.store, PyBytes_AS_STRING(name), nth, code):
             raise ValueError(f"function must be one of the engine table's, not {function!r}")
+
+
+def add_context(uintptr_t add, uintptr_t store, uint64_t context_id, object traffic, object inbound, object outbound):
+    """What Store.add does, on a store of the embedded engine whose wfpsa_store_add has that address."""
+    cdef libwfpsa.wfpsa_details details[2]
+    cdef libwfpsa.wfpsa_details *inside = NULL
+    cdef libwfpsa.wfpsa_details *outside = NULL
+    cdef uint32_t code
+    kept = []
+    if inbound is not None:
+        inside = &details[0]
+        kept.append(fill_details(inside, traffic, inbound))
+    if outbound is not None:
+        outside = &details[1]
+        kept.append(fill_details(outside, traffic, outbound))
+    with nogil:
+        code = libwfpsa.wfpsa_keying_store(<libwfpsa.wfpsa_store_adder *>add, <libwfpsa.wfpsa_store *>store,
+                                           &context_id, inside, outside)
+    del kept
+    return code, context_id
 
 
 def switches():

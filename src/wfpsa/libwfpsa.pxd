@@ -228,7 +228,8 @@ cdef extern from "wfpsa/keying.h" nogil:
                           wfpsa_failure *failure)
     int wfpsa_session_update(wfpsa_session *session, uint64_t id, uint64_t flags, const wfpsa_details *inbound,
                              const wfpsa_details *outbound, wfpsa_failure *failure)
-    uint32_t wfpsa_keying_store(wfpsa_store *store, uint64_t *id, const wfpsa_details *inbound,
+    ctypedef uint32_t wfpsa_store_adder(wfpsa_store *store, const IPSEC_SA_CONTEXT1_ *context, uint64_t *id)
+    uint32_t wfpsa_keying_store(wfpsa_store_adder *add, wfpsa_store *store, uint64_t *id, const wfpsa_details *inbound,
                                 const wfpsa_details *outbound)
 
 cdef extern from "wfpsa/events.h" nogil:
@@ -289,6 +290,7 @@ cdef extern from "wfpsa/embedded.h" nogil:
     void wfpsa_store_release(wfpsa_store *store)
     const uint16_t *wfpsa_store_name(const wfpsa_store *store)
     int wfpsa_store_seed(wfpsa_store *store, uint64_t count, uint64_t seed, int population)
+    uint32_t wfpsa_store_add(wfpsa_store *store, const IPSEC_SA_CONTEXT1_ *context, uint64_t *id)
     int wfpsa_store_churn(wfpsa_store *store, uint64_t per_second, uint64_t seed)
     uint64_t wfpsa_store_count(wfpsa_store *store)
     void wfpsa_store_clock(wfpsa_store *store, int manual)

@@ -40,11 +40,10 @@ FwpmFreeMemory0(void **p)
     wfpsa_embedded_backend.free_memory(p);
 }
 
-/* A function that the embedded engine does not answer says so: ERROR_NOT_SUPPORTED. */
 #define FORWARD(member, function, parameters, arguments)                                                              \
     DWORD WINAPI function parameters                                                                                  \
     {                                                                                                                 \
-        return wfpsa_embedded_backend.member ? wfpsa_embedded_backend.member arguments : ERROR_NOT_SUPPORTED;         \
+        return wfpsa_embedded_backend.member arguments;                                                               \
     }
 
 FORWARD(engine_close, FwpmEngineClose0, (HANDLE engine), (engine))
