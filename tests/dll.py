@@ -14,7 +14,16 @@ class _Live(ctypes.Structure):
 
     _fields_ = [
         (name, c_int64)
-        for name in "stores engines enum_handles pages subscriptions transactions allocations misuses".split()
+        for name in [
+            "stores",
+            "engines",
+            "enum_handles",
+            "pages",
+            "subscriptions",
+            "transactions",
+            "allocations",
+            "misuses",
+        ]
     ]
 
 
