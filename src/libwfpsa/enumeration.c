@@ -23,8 +23,9 @@ struct wfpsa_enumeration {
     struct wfpsa_subnets subnets; /* to be applied here where not pushed down */
 
     uint32_t page_size;
-    int tunes;                 /* page_size is still being chosen */
-    uint64_t before_ns, tuned; /* what an entry took at half the size; and for how many pages it was measured */
+    int tunes;                    /* page_size is still being chosen */
+    uint32_t samples;             /* calls at this size so far */
+    uint64_t entry_ns, before_ns; /* what an entry took, at this size and at half of it (0: not known) */
 
     int prefetches;
     int running; /* the fetcher was started and not joined */
@@ -95,21 +96,27 @@ wfpsa_template_fill(struct wfpsa_template *filled, const struct wfpsa_subnets *s
 #define FIRST_PAGE_SIZE 1024u
 #define LAST_PAGE_SIZE 8192u /* some 16 MB of a context with everything */
 
+#define SAMPLES 2u /* calls at each size, of which the faster one counts: any of them may have been held up */
+
 /* Doubles the size while an entry gets cheaper by a tenth; else takes the last step back. */
 static void
 tune(struct wfpsa_enumeration *enumeration, uint64_t elapsed_ns)
 {
     uint64_t entry_ns = elapsed_ns / enumeration->page_size;
-    if (enumeration->tuned++ == 0) {
-        return; /* the first call of an enumeration is not like the others */
+    if (enumeration->samples == 0 || entry_ns < enumeration->entry_ns) {
+        enumeration->entry_ns = entry_ns;
     }
-    if (enumeration->before_ns && entry_ns >= enumeration->before_ns - enumeration->before_ns / 10) {
+    if (++enumeration->samples < SAMPLES) {
+        return;
+    }
+    enumeration->samples = 0;
+    if (enumeration->before_ns && enumeration->entry_ns >= enumeration->before_ns - enumeration->before_ns / 10) {
         enumeration->page_size /= 2;
         enumeration->tunes = 0;
     } else if (enumeration->page_size >= LAST_PAGE_SIZE) {
         enumeration->tunes = 0;
     } else {
-        enumeration->before_ns = entry_ns;
+        enumeration->before_ns = enumeration->entry_ns;
         enumeration->page_size *= 2;
     }
 }
