@@ -13,6 +13,7 @@ import wfpsa
 from wfpsa import testing
 
 LEFT_OUT = {
+    "compiler": None if sys.platform != "win32" else "no C compiler is there",
     "fork": None if hasattr(os, "fork") else "this platform has no fork",
     "posix": None if sys.platform != "win32" else "about what only other systems than Windows have or do",
     "posix_signal": None if sys.platform != "win32" else "Windows cannot send itself this signal",
@@ -27,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "compiler: builds an extension")
     config.addinivalue_line("markers", "fork: forks")
     config.addinivalue_line("markers", "posix: about what only other systems than Windows have or do")
     config.addinivalue_line("markers", "posix_signal: needs a signal that only POSIX has, or its way of sending one")

@@ -1,4 +1,4 @@
-"""Writes what is derived from the list of columns: the attributes in the stubs, and docs/columns.md.
+"""Writes what is derived from the list of columns: attributes in the stubs, constants in the .pxd, docs/columns.md.
 
 python tools/columns.py           rewrite them
 python tools/columns.py --check   exit with 1 where they differ from the list
@@ -11,6 +11,7 @@ from wfpsa import _native
 
 ROOT = Path(__file__).parent.parent
 STUBS = ROOT / "src" / "wfpsa" / "_native.pyi"
+DECLARATIONS = ROOT / "src" / "wfpsa" / "libwfpsa.pxd"
 DOCS = ROOT / "docs" / "columns.md"
 
 BEGIN = "    # <columns>\n"
@@ -74,6 +75,14 @@ def stubs(text: str) -> str:
     return before + BEGIN + context + END + between + BEGIN + details + END + after
 
 
+def declarations(text: str) -> str:
+    """The declarations for Cython with the constants between their marks replaced."""
+    names = "".join(f"        WFPSA_COLUMN_{column['name']}\n" for column in _native.column_info())
+    before, begin, rest = text.partition(f"    {BEGIN}")
+    _, end, after = rest.partition(f"    {END}")
+    return before + begin + names + end + after
+
+
 def docs() -> str:
     """The page of all columns."""
     lines = [
@@ -103,7 +112,11 @@ def docs() -> str:
 
 def main() -> int:
     """Rewrites, or with --check compares."""
-    wanted = {STUBS: stubs(STUBS.read_text(encoding="utf-8")), DOCS: docs()}
+    wanted = {
+        STUBS: stubs(STUBS.read_text(encoding="utf-8")),
+        DECLARATIONS: declarations(DECLARATIONS.read_text(encoding="utf-8")),
+        DOCS: docs(),
+    }
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in stale:
         if "--check" not in sys.argv[1:]:

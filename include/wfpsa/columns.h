@@ -155,6 +155,29 @@ enum wfpsa_presence {
     WFPSA_PRESENT_SECOND_OUT = 0x80
 };
 
+/* By absence: bits of the presence byte of which one must be set for a value to be there; for columns of both
+ * directions, of the inbound one (1, 0), of the outbound one (0, 1). 0 where the cell itself decides. */
+#define WFPSA_BITS_NEVER(in, out) 0
+#define WFPSA_BITS_NO_SA(in, out) (WFPSA_PRESENT_INBOUND | WFPSA_PRESENT_OUTBOUND)
+#define WFPSA_BITS_NO_ADDRESS(in, out) WFPSA_PRESENT_ADDRESS
+#define WFPSA_BITS_NO_DIRECTION(in, out) ((in) * WFPSA_PRESENT_INBOUND | (out) * WFPSA_PRESENT_OUTBOUND)
+#define WFPSA_BITS_NO_FIRST(in, out) ((in) * WFPSA_PRESENT_FIRST_IN | (out) * WFPSA_PRESENT_FIRST_OUT)
+#define WFPSA_BITS_NO_SECOND(in, out) ((in) * WFPSA_PRESENT_SECOND_IN | (out) * WFPSA_PRESENT_SECOND_OUT)
+#define WFPSA_BITS_ZERO(in, out) 0
+#define WFPSA_BITS_CODE_255(in, out) 0
+
+/* Bytes a cell, by kind. */
+#define WFPSA_WIDTH_BOOL 1
+#define WFPSA_WIDTH_U8 1
+#define WFPSA_WIDTH_U16 2
+#define WFPSA_WIDTH_U32 4
+#define WFPSA_WIDTH_U64 8
+#define WFPSA_WIDTH_ENUM 1
+#define WFPSA_WIDTH_IPV4 4
+#define WFPSA_WIDTH_ADDRESS 16
+#define WFPSA_WIDTH_GUID 16
+#define WFPSA_WIDTH_TEXT 4
+
 /* Identity names, each once: code c (1 to count) is text[offsets[c]] up to offsets[c + 1]. Code 0 is the empty slot
  * offsets[0] = offsets[1] = 0. UTF-8, an unpaired surrogate as U+FFFD, names cut at 32767 UTF-16 units. */
 struct wfpsa_strings {

@@ -25,16 +25,6 @@ struct wfpsa_bytes16 {
 #define CELL_GUID struct wfpsa_bytes16
 #define CELL_TEXT uint32_t
 
-/* Presence bits that decide absence: for both directions, for in, for out. */
-#define BITS_NEVER(in, out) 0
-#define BITS_NO_SA(in, out) (WFPSA_PRESENT_INBOUND | WFPSA_PRESENT_OUTBOUND)
-#define BITS_NO_ADDRESS(in, out) WFPSA_PRESENT_ADDRESS
-#define BITS_NO_DIRECTION(in, out) (in * WFPSA_PRESENT_INBOUND | out * WFPSA_PRESENT_OUTBOUND)
-#define BITS_NO_FIRST(in, out) (in * WFPSA_PRESENT_FIRST_IN | out * WFPSA_PRESENT_FIRST_OUT)
-#define BITS_NO_SECOND(in, out) (in * WFPSA_PRESENT_SECOND_IN | out * WFPSA_PRESENT_SECOND_OUT)
-#define BITS_ZERO(in, out) 0
-#define BITS_CODE_255(in, out) 0
-
 #define INFO(name, kind, absence, version, enumeration, source, note)                                                 \
     {#name,                                                                                                           \
      #name,                                                                                                           \
@@ -43,7 +33,7 @@ struct wfpsa_bytes16 {
      WFPSA_BOTH_DIRECTIONS,                                                                                           \
      version,                                                                                                         \
      sizeof(CELL_##kind),                                                                                             \
-     BITS_##absence(0, 0),                                                                                            \
+     WFPSA_BITS_##absence(1, 1),                                                                                      \
      enumeration,                                                                                                     \
      source,                                                                                                          \
      note},
@@ -55,7 +45,7 @@ struct wfpsa_bytes16 {
      WFPSA_INBOUND,                                                                                                   \
      version,                                                                                                         \
      sizeof(CELL_##kind),                                                                                             \
-     BITS_##absence(1, 0),                                                                                            \
+     WFPSA_BITS_##absence(1, 0),                                                                                      \
      enumeration,                                                                                                     \
      "inboundSa->" source,                                                                                            \
      note},
@@ -67,7 +57,7 @@ struct wfpsa_bytes16 {
      WFPSA_OUTBOUND,                                                                                                  \
      version,                                                                                                         \
      sizeof(CELL_##kind),                                                                                             \
-     BITS_##absence(0, 1),                                                                                            \
+     WFPSA_BITS_##absence(0, 1),                                                                                      \
      enumeration,                                                                                                     \
      "outboundSa->" source,                                                                                           \
      note},

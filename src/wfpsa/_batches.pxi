@@ -181,11 +181,40 @@ cdef class SaBatch:
             view.options |= libwfpsa.WFPSA_ARROW_NAMED_ENUMS
         return view
 
+    def __wfpsa_view__(self):
+        """A PyCapsule with a struct wfpsa_view of this batch, for C and Cython extensions: see wfpsa/view.h."""
+        cdef libwfpsa.wfpsa_view *view = <libwfpsa.wfpsa_view *>PyMem_Calloc(1, sizeof(libwfpsa.wfpsa_view))
+        if view == NULL:
+            raise MemoryError
+        view.version = libwfpsa.WFPSA_VIEW_VERSION
+        view.columns_count = libwfpsa.WFPSA_COLUMN_COUNT
+        view.length = self.length
+        view.start = self.start
+        view.step = self.step
+        view.cells = <const void *const *>self.data.columns
+        view.presence = self.data.presence
+        view.names = self.data.strings.count
+        view.offsets = self.data.strings.offsets
+        view.text = self.data.strings.text
+        try:
+            capsule = PyCapsule_New(view, libwfpsa.WFPSA_VIEW_CAPSULE, free_view)
+        except BaseException:
+            PyMem_Free(view)
+            raise
+        PyCapsule_SetContext(capsule, self.data)
+        libwfpsa.wfpsa_columns_retain(self.data)
+        return capsule
+
     def __arrow_c_schema__(self):
         return arrow_schema(self, 0)
 
     def __arrow_c_stream__(self, requested_schema=None):
         return arrow_stream(self, 0)
+
+
+cdef void free_view(object capsule) noexcept:
+    libwfpsa.wfpsa_columns_release(<libwfpsa.wfpsa_columns *>PyCapsule_GetContext(capsule))
+    PyMem_Free(PyCapsule_GetPointer(capsule, libwfpsa.WFPSA_VIEW_CAPSULE))
 
 
 cdef object chosen_rows(object rows, Py_ssize_t length):

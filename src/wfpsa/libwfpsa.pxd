@@ -38,9 +38,85 @@ cdef extern from "wfpsa/columns.h" nogil:
         WFPSA_OUTBOUND
 
     enum:
+        # <columns>
         WFPSA_COLUMN_context_id
+        WFPSA_COLUMN_has_inbound
+        WFPSA_COLUMN_has_outbound
+        WFPSA_COLUMN_ip_version
+        WFPSA_COLUMN_traffic_type
+        WFPSA_COLUMN_local_address
+        WFPSA_COLUMN_remote_address
+        WFPSA_COLUMN_local_port
+        WFPSA_COLUMN_remote_port
+        WFPSA_COLUMN_ip_protocol
+        WFPSA_COLUMN_local_interface_luid
+        WFPSA_COLUMN_real_profile_id
+        WFPSA_COLUMN_traffic_differs
         WFPSA_COLUMN_spi_in
+        WFPSA_COLUMN_ah_spi_in
+        WFPSA_COLUMN_sa_count_in
+        WFPSA_COLUMN_transform_in
+        WFPSA_COLUMN_auth_type_in
+        WFPSA_COLUMN_auth_config_in
+        WFPSA_COLUMN_cipher_type_in
+        WFPSA_COLUMN_cipher_config_in
+        WFPSA_COLUMN_ah_auth_type_in
+        WFPSA_COLUMN_ah_auth_config_in
+        WFPSA_COLUMN_bundle_flags_in
+        WFPSA_COLUMN_lifetime_seconds_in
+        WFPSA_COLUMN_lifetime_kilobytes_in
+        WFPSA_COLUMN_lifetime_packets_in
+        WFPSA_COLUMN_idle_timeout_seconds_in
+        WFPSA_COLUMN_nd_allow_clear_timeout_seconds_in
+        WFPSA_COLUMN_nap_context_in
+        WFPSA_COLUMN_qm_sa_id_in
+        WFPSA_COLUMN_mm_sa_id_in
+        WFPSA_COLUMN_pfs_group_in
+        WFPSA_COLUMN_qm_filter_id_in
+        WFPSA_COLUMN_lookup_context_in
+        WFPSA_COLUMN_filter_id_in
+        WFPSA_COLUMN_transport_filter_id_in
+        WFPSA_COLUMN_udp_local_port_in
+        WFPSA_COLUMN_udp_remote_port_in
+        WFPSA_COLUMN_peer_private_address_in
+        WFPSA_COLUMN_key_module_in
+        WFPSA_COLUMN_virtual_tunnel_id_in
+        WFPSA_COLUMN_traffic_selector_id_in
+        WFPSA_COLUMN_main_mode_target_in
+        WFPSA_COLUMN_extended_mode_target_in
         WFPSA_COLUMN_spi_out
+        WFPSA_COLUMN_ah_spi_out
+        WFPSA_COLUMN_sa_count_out
+        WFPSA_COLUMN_transform_out
+        WFPSA_COLUMN_auth_type_out
+        WFPSA_COLUMN_auth_config_out
+        WFPSA_COLUMN_cipher_type_out
+        WFPSA_COLUMN_cipher_config_out
+        WFPSA_COLUMN_ah_auth_type_out
+        WFPSA_COLUMN_ah_auth_config_out
+        WFPSA_COLUMN_bundle_flags_out
+        WFPSA_COLUMN_lifetime_seconds_out
+        WFPSA_COLUMN_lifetime_kilobytes_out
+        WFPSA_COLUMN_lifetime_packets_out
+        WFPSA_COLUMN_idle_timeout_seconds_out
+        WFPSA_COLUMN_nd_allow_clear_timeout_seconds_out
+        WFPSA_COLUMN_nap_context_out
+        WFPSA_COLUMN_qm_sa_id_out
+        WFPSA_COLUMN_mm_sa_id_out
+        WFPSA_COLUMN_pfs_group_out
+        WFPSA_COLUMN_qm_filter_id_out
+        WFPSA_COLUMN_lookup_context_out
+        WFPSA_COLUMN_filter_id_out
+        WFPSA_COLUMN_transport_filter_id_out
+        WFPSA_COLUMN_udp_local_port_out
+        WFPSA_COLUMN_udp_remote_port_out
+        WFPSA_COLUMN_peer_private_address_out
+        WFPSA_COLUMN_key_module_out
+        WFPSA_COLUMN_virtual_tunnel_id_out
+        WFPSA_COLUMN_traffic_selector_id_out
+        WFPSA_COLUMN_main_mode_target_out
+        WFPSA_COLUMN_extended_mode_target_out
+        # </columns>
         WFPSA_COLUMN_COUNT
 
     enum:
@@ -100,6 +176,33 @@ cdef extern from "wfpsa/columns.h" nogil:
     void wfpsa_columns_retain(wfpsa_columns *columns)
     void wfpsa_columns_release(wfpsa_columns *columns)
     bint wfpsa_is_absent(const wfpsa_columns *columns, const wfpsa_column_info *info, uint32_t column, uint64_t row)
+
+cdef extern from "wfpsa/view.h" nogil:
+    enum:
+        WFPSA_VIEW_VERSION
+    const char *WFPSA_VIEW_CAPSULE
+
+    struct wfpsa_view:
+        uint32_t version
+        uint32_t columns_count
+        uint64_t length
+        uint64_t start
+        int64_t step
+        const void *const *cells
+        const uint8_t *presence
+        uint32_t names
+        const int32_t *offsets
+        const char *text
+
+    bint wfpsa_view_is_known(const wfpsa_view *view)
+    bint wfpsa_view_has(const wfpsa_view *view, int column)
+    uint8_t wfpsa_view_u8(const wfpsa_view *view, int column, uint64_t index)
+    uint16_t wfpsa_view_u16(const wfpsa_view *view, int column, uint64_t index)
+    uint32_t wfpsa_view_u32(const wfpsa_view *view, int column, uint64_t index)
+    uint64_t wfpsa_view_u64(const wfpsa_view *view, int column, uint64_t index)
+    const uint8_t *wfpsa_view_bytes(const wfpsa_view *view, int column, uint64_t index)
+    const char *wfpsa_view_text(const wfpsa_view *view, int column, uint64_t index, uint32_t *length)
+    bint wfpsa_view_is_absent(const wfpsa_view *view, int column, uint64_t index)
 
 cdef extern from "wfpsa/query.h" nogil:
     wfpsa_columns *wfpsa_take(const wfpsa_columns *source, uint64_t start, int64_t step, const uint64_t *rows,
