@@ -349,7 +349,14 @@ def test_the_worked_example_of_the_docs_passes(suite: pytest.Pytester) -> None:
     assert [name for name, _ in blocks] == ["stale.py", "test_stale.py"]
     for name, code in blocks:
         (suite.path / name).write_text(code, encoding="utf-8")
-    result = run(suite, "-W", "error")
     expected = len(re.findall(r"^def test_", blocks[1][1], re.MULTILINE))
     assert expected >= 6
-    result.assert_outcomes(passed=expected)
+    run(suite, "-W", "error").assert_outcomes(passed=expected)
+
+
+@pytest.mark.source
+def test_the_readmes_test_passes(suite: pytest.Pytester) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(def test_.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    suite.makepyfile(code)
+    run(suite, "-W", "error").assert_outcomes(passed=1)
