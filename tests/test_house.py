@@ -36,6 +36,7 @@ FLOORS = {
     "wfpsa.testing": 5,
     "wfpsa.cli": 5,
     "wfpsa.__main__": 6,
+    "wfpsa.pytest_plugin": 6,
 }
 CONTROLS = {
     "Store",
