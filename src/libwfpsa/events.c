@@ -128,7 +128,7 @@ link_into(struct wfpsa_subscription **list, struct wfpsa_subscription *subscript
 
 /* Ends one that is in the session's list and whose turn it is: leaves the session's lock for the call, since the
  * engine waits there for a running callback, and comes back with it. Where the engine refuses, one that is `kept` goes
- * on, to be closed after the transaction; else it is undead. */
+ * on, to be closed later, as after a transaction; where it is not, or the session is lost, it is undead. */
 static int
 unsubscribe(struct wfpsa_subscription *subscription, int kept, struct wfpsa_failure *failure)
 {
@@ -147,18 +147,19 @@ unsubscribe(struct wfpsa_subscription *subscription, int kept, struct wfpsa_fail
     wfpsa_session_lock(session);
     session->unsubscribing--;
     subscription->ending = 0;
-    if (kept && code == (DWORD)FWP_E_TXN_IN_PROGRESS) {
-        subscription->handle = handle;
-        link_into(&session->subscriptions, subscription);
-        return wfpsa_outcome_of(code, "IPsecSaContextUnsubscribe0", failure);
-    }
-    end(subscription, code == (DWORD)FWP_E_NOTIFICATION_DROPPED);
     if (code == ERROR_SUCCESS || code == (DWORD)FWP_E_NOTIFICATION_DROPPED) {
+        end(subscription, code != ERROR_SUCCESS);
         if (subscription->abandoned) {
             free_now(subscription);
         }
         return WFPSA_OK;
     }
+    if (kept && !wfpsa_session_is_lost(code)) {
+        subscription->handle = handle;
+        link_into(&session->subscriptions, subscription);
+        return wfpsa_outcome_of(code, "IPsecSaContextUnsubscribe0", failure);
+    }
+    end(subscription, 0);
     subscription->undead = 1;
     link_into(&session->undead, subscription);
     return wfpsa_outcome_of(code, "IPsecSaContextUnsubscribe0", failure);
