@@ -6,7 +6,7 @@ WFPSA_STATE_MACHINE_EXAMPLES says how many runs of how many steps: `2000` or `20
 import gc
 import os
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any, TypeVar
@@ -653,8 +653,7 @@ class EngineMachine(RuleBasedStateMachine):
         session, transaction = held.session, held.transaction
         held.transaction = None
         assert transaction
-        with suppress(ZeroDivisionError):
-            transaction.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
+        transaction.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
         if held.transaction_life == session.life and not session.closed:
             session.transaction = None
 
