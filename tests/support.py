@@ -1,10 +1,12 @@
-"""What several test files share: batches to look at, the oracle's rows beside them, raw engine calls, subprocesses."""
+"""What several test files share: batches, the oracle's rows beside them, raw engine calls, threads, subprocesses."""
 
 import ctypes
+import functools
 import itertools
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import POINTER, byref, c_uint16, c_uint32, c_uint64, c_void_p
@@ -205,6 +207,50 @@ def walk_allocations(action: Callable[[], _T], *, keeps: tuple[str, ...] = ()) -
             return result, nth - 1
         assert alive() == before, f"allocation {nth}"
     raise AssertionError("unreachable")
+
+
+# --- Threads --------------------------------------------------------------------------------------
+
+
+class Worker(threading.Thread):
+    """A thread that keeps what its function returned or raised."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self.function = function
+        self.result: object = None
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.result = self.function()
+        except BaseException as error:
+            self.error = error.with_traceback(None)
+
+    def finish(self) -> object:
+        """The result, once it is there; the error is raised."""
+        self.join(60)
+        assert not self.is_alive(), "the thread hangs"
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+def begin_together(*functions: Callable[[], object]) -> list[Worker]:
+    """A thread for each function; none begins before all are there."""
+    barrier = threading.Barrier(len(functions))
+
+    def begin(function: Callable[[], object]) -> object:
+        barrier.wait(60)
+        return function()
+
+    return [Worker(functools.partial(begin, function)) for function in functions]
+
+
+def run_together(*functions: Callable[[], object]) -> list[object]:
+    """What the functions return, each run by a thread of its own, all begun at once."""
+    return [worker.finish() for worker in begin_together(*functions)]
 
 
 # --- Other processes ------------------------------------------------------------------------------

@@ -2,40 +2,13 @@
 
 import _thread
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support import run_python, values
+from support import Worker, run_python, values
 
 import wfpsa
 from wfpsa import Outcome, testing
-
-
-class Worker(threading.Thread):
-    """A thread that keeps what its function returned or raised."""
-
-    def __init__(self, function: Callable[[], object]) -> None:
-        super().__init__(daemon=True)
-        self.function = function
-        self.result: object = None
-        self.error: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self.result = self.function()
-        except BaseException as error:
-            self.error = error.with_traceback(None)
-
-    def finish(self) -> object:
-        """The result, once it is there; the error is raised."""
-        self.join(60)
-        assert not self.is_alive(), "the thread hangs"
-        if self.error is not None:
-            raise self.error
-        return self.result
-
 
 # --- One session, many threads --------------------------------------------------------------------
 

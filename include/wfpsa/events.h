@@ -3,7 +3,7 @@
  * The callback is pure C, takes the ring's lock for a moment and nothing else. When the ring is full an event is lost,
  * and counted: whoever takes events is told how many are missing, and where.
  *
- * Threads: any. Blocks: wfpsa_subscription_take as long as it is told to; close and session close for the callback in
+ * Threads: any. Blocks: wfpsa_subscription_wait as long as it is told to; close and session close for the callback in
  * flight. Fails: as session.h.
  */
 #ifndef WFPSA_EVENTS_H
@@ -26,13 +26,19 @@ struct wfpsa_event {
 int wfpsa_subscription_open(struct wfpsa_session *session, const struct wfpsa_subnets *subnets, uint32_t capacity,
                             struct wfpsa_subscription **subscription, struct wfpsa_failure *failure);
 
-/* Takes up to `room` events, waiting up to wait_ms for the first. *lost has the events lost after the last one taken.
+/* Waits up to wait_ms until there is something to take, be it the end. Fails: WFPSA_FORKED. */
+int wfpsa_subscription_wait(struct wfpsa_subscription *subscription, uint64_t wait_ms);
+
+/* Takes up to `room` events of those that are there. *lost has the events lost after the last one taken.
  * Fails: WFPSA_CLOSED when it has ended and nothing is left to take; WFPSA_FORKED. */
-int wfpsa_subscription_take(struct wfpsa_subscription *subscription, uint64_t wait_ms, struct wfpsa_event *events,
-                            uint32_t room, uint32_t *taken, uint64_t *lost);
+int wfpsa_subscription_take(struct wfpsa_subscription *subscription, struct wfpsa_event *events, uint32_t room,
+                            uint32_t *taken, uint64_t *lost);
 
 /* Ends it, waiting for a running callback, without the session's lock. Events already in the ring can still be taken.
- * Again, or after the session was closed: does nothing. */
+ * Where the engine refuses, as in a transaction, it goes on and can be closed later; where the session is lost it has
+ * ended here, and its memory is kept until the session is closed. Again, or after the session was closed: does
+ * nothing.
+ */
 int wfpsa_subscription_close(struct wfpsa_subscription *subscription, struct wfpsa_failure *failure);
 
 /* After wfpsa_subscription_close, and before the session is freed. NULL is allowed; in a forked child nothing happens.

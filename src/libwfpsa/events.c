@@ -8,8 +8,10 @@
 
 struct wfpsa_subscription {
     struct wfpsa_session *session;
-    struct wfpsa_subscription *next; /* among the session's open or undead ones, guarded by the session's lock */
-    HANDLE handle;                   /* NULL once unsubscribed */
+    /* These five are guarded by the session's lock. */
+    struct wfpsa_subscription *next; /* among the session's open or undead ones */
+    HANDLE handle;                   /* NULL once unsubscribed, or undead */
+    int ending;                      /* unsubscribing is under way, perhaps in another thread */
     int undead;                      /* unsubscribing failed: the callback may still come until the session ends */
     int abandoned;                   /* and nobody wants it any more */
 
@@ -26,7 +28,9 @@ on_change(void *context, const IPSEC_SA_CONTEXT_CHANGE0 *change)
 {
     struct wfpsa_subscription *subscription = context;
     wfpsa_mutex_lock(&subscription->mutex);
-    if (subscription->count == subscription->capacity) {
+    if (subscription->ended) {
+        /* it could not be ended where the events come from */
+    } else if (subscription->count == subscription->capacity) {
         subscription->lost++;
     } else {
         struct wfpsa_event *event =
@@ -106,10 +110,27 @@ end(struct wfpsa_subscription *subscription, int lost)
     wfpsa_mutex_unlock(&subscription->mutex);
 }
 
+static void
+free_now(struct wfpsa_subscription *subscription)
+{
+    wfpsa_condition_destroy(&subscription->news);
+    wfpsa_mutex_destroy(&subscription->mutex);
+    wfpsa_free(subscription->ring);
+    wfpsa_free(subscription);
+}
+
+static void
+link_into(struct wfpsa_subscription **list, struct wfpsa_subscription *subscription)
+{
+    subscription->next = *list;
+    *list = subscription;
+}
+
 /* Ends one that is in the session's list and whose turn it is: leaves the session's lock for the call, since the
- * engine waits there for a running callback, and comes back with it. */
+ * engine waits there for a running callback, and comes back with it. Where the engine refuses, one that is `kept` goes
+ * on, to be closed later, as after a transaction; where it is not, or the session is lost, it is undead. */
 static int
-unsubscribe(struct wfpsa_subscription *subscription, struct wfpsa_failure *failure)
+unsubscribe(struct wfpsa_subscription *subscription, int kept, struct wfpsa_failure *failure)
 {
     struct wfpsa_session *session = subscription->session;
     struct wfpsa_subscription **link = &session->subscriptions;
@@ -119,14 +140,29 @@ unsubscribe(struct wfpsa_subscription *subscription, struct wfpsa_failure *failu
     }
     *link = subscription->next;
     subscription->handle = NULL;
+    subscription->ending = 1;
     session->unsubscribing++;
     wfpsa_session_leave(session);
     DWORD code = session->backend->sa_context_unsubscribe(session->engine, handle);
     wfpsa_session_lock(session);
     session->unsubscribing--;
-    end(subscription, code == (DWORD)FWP_E_NOTIFICATION_DROPPED);
-    return code == (DWORD)FWP_E_NOTIFICATION_DROPPED ? WFPSA_OK
-                                                     : wfpsa_outcome_of(code, "IPsecSaContextUnsubscribe0", failure);
+    subscription->ending = 0;
+    if (code == ERROR_SUCCESS || code == (DWORD)FWP_E_NOTIFICATION_DROPPED) {
+        end(subscription, code != ERROR_SUCCESS);
+        if (subscription->abandoned) {
+            free_now(subscription);
+        }
+        return WFPSA_OK;
+    }
+    if (kept && !wfpsa_session_is_lost(code)) {
+        subscription->handle = handle;
+        link_into(&session->subscriptions, subscription);
+        return wfpsa_outcome_of(code, "IPsecSaContextUnsubscribe0", failure);
+    }
+    end(subscription, 0);
+    subscription->undead = 1;
+    link_into(&session->undead, subscription);
+    return wfpsa_outcome_of(code, "IPsecSaContextUnsubscribe0", failure);
 }
 
 int
@@ -139,7 +175,7 @@ wfpsa_subscription_close(struct wfpsa_subscription *subscription, struct wfpsa_f
     }
     wfpsa_session_lock(session);
     if (subscription->handle) {
-        status = unsubscribe(subscription, failure);
+        status = unsubscribe(subscription, 1, failure);
     }
     wfpsa_session_leave(session);
     return status;
@@ -149,23 +185,15 @@ void
 wfpsa_subscriptions_end(struct wfpsa_session *session)
 {
     struct wfpsa_failure ignored;
-    while (session->subscriptions) {
-        unsubscribe(session->subscriptions, &ignored);
+    while (session->subscriptions || session->unsubscribing) {
+        if (session->subscriptions) {
+            unsubscribe(session->subscriptions, 0, &ignored);
+        } else { /* by threads that were faster */
+            wfpsa_session_leave(session);
+            wfpsa_sleep_ns(1000000u);
+            wfpsa_session_lock(session);
+        }
     }
-    while (session->unsubscribing) { /* by threads that were faster */
-        wfpsa_session_leave(session);
-        wfpsa_sleep_ns(1000000u);
-        wfpsa_session_lock(session);
-    }
-}
-
-static void
-free_now(struct wfpsa_subscription *subscription)
-{
-    wfpsa_condition_destroy(&subscription->news);
-    wfpsa_mutex_destroy(&subscription->mutex);
-    wfpsa_free(subscription->ring);
-    wfpsa_free(subscription);
 }
 
 void
@@ -176,10 +204,13 @@ wfpsa_subscription_free(struct wfpsa_subscription *subscription)
     }
     struct wfpsa_session *session = subscription->session;
     wfpsa_session_lock(session);
-    int undead = subscription->undead;
-    subscription->abandoned = 1;
+    int known = subscription->handle || subscription->ending || subscription->undead; /* to the engine, still */
+    if (known) {
+        subscription->abandoned = 1;
+        end(subscription, 0);
+    }
     wfpsa_session_leave(session);
-    if (!undead) {
+    if (!known) {
         free_now(subscription);
     }
 }
@@ -200,20 +231,31 @@ wfpsa_subscriptions_bury(struct wfpsa_session *session)
 /* ---- taking events ---- */
 
 int
-wfpsa_subscription_take(struct wfpsa_subscription *subscription, uint64_t wait_ms, struct wfpsa_event *events,
-                        uint32_t room, uint32_t *taken, uint64_t *lost)
+wfpsa_subscription_wait(struct wfpsa_subscription *subscription, uint64_t wait_ms)
 {
     if (subscription->session->process != wfpsa_process_id()) {
         return WFPSA_FORKED;
     }
     uint64_t now = wfpsa_monotonic_ns(), end = now + (wait_ms < 1000000000u ? wait_ms * 1000000u : UINT64_MAX / 2);
-    *taken = 0;
-    *lost = 0;
     wfpsa_mutex_lock(&subscription->mutex);
     while (subscription->count == 0 && subscription->lost == 0 && !subscription->ended && now < end) {
         wfpsa_condition_wait_ns(&subscription->news, &subscription->mutex, end - now);
         now = wfpsa_monotonic_ns();
     }
+    wfpsa_mutex_unlock(&subscription->mutex);
+    return WFPSA_OK;
+}
+
+int
+wfpsa_subscription_take(struct wfpsa_subscription *subscription, struct wfpsa_event *events, uint32_t room,
+                        uint32_t *taken, uint64_t *lost)
+{
+    if (subscription->session->process != wfpsa_process_id()) {
+        return WFPSA_FORKED;
+    }
+    *taken = 0;
+    *lost = 0;
+    wfpsa_mutex_lock(&subscription->mutex);
     while (*taken < room && subscription->count) {
         events[(*taken)++] = subscription->ring[subscription->first];
         subscription->first = (subscription->first + 1) % subscription->capacity;

@@ -16,9 +16,8 @@ outcome_for(DWORD code)
     }
 }
 
-/* Codes after which no call of the session can succeed. */
-static int
-session_lost(DWORD code)
+int
+wfpsa_session_is_lost(DWORD code)
 {
     switch (code) {
     case (DWORD)FWP_E_SESSION_ABORTED:
@@ -51,7 +50,7 @@ wfpsa_session_expire(struct wfpsa_session *session, const uint64_t *ids, uint64_
         DWORD code = session->backend->sa_context_expire(session->engine, ids[at]);
         codes[at] = code;
         outcomes[at] = outcome_for(code);
-        *lost = outcomes[at] == WFPSA_FAILED && session_lost(code);
+        *lost = outcomes[at] == WFPSA_FAILED && wfpsa_session_is_lost(code);
         at++;
         if (wfpsa_coarse_ms() >= end || wfpsa_atomic_load(&session->closing)) {
             break;

@@ -34,6 +34,9 @@ void wfpsa_session_lock(struct wfpsa_session *session);
 /* The status for a code of the engine table, noting a failure. */
 int wfpsa_outcome_of(DWORD code, const char *function, struct wfpsa_failure *failure);
 
+/* Whether no call of the session can succeed after that code. */
+int wfpsa_session_is_lost(DWORD code);
+
 /* A template, and what it points to. */
 struct wfpsa_template {
     IPSEC_SA_CONTEXT_ENUM_TEMPLATE0 template;

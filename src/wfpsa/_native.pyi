@@ -1,5 +1,6 @@
 """The C fast path: sessions, batches, columns and contexts over libwfpsa."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Generic, Literal, TypeVar, final, overload
@@ -367,7 +368,8 @@ class Enumeration:
 @final
 class Subscription:
     def close(self) -> None: ...
-    def take(self, wait_ms: int) -> tuple[list[tuple[int, int, int]], int] | None: ...
+    def wait(self, wait_ms: int) -> None: ...
+    def take(self, into: deque[tuple[int, int]]) -> bool: ...
 
 @final
 class ExpiryItems:

@@ -21,21 +21,33 @@ cdef class Subscription:
             status = libwfpsa.wfpsa_subscription_close(self.subscription, &failure)
         check(status, &failure)
 
-    def take(self, uint64_t wait_ms):
-        """([(kind, context id, events lost before it), ...], events lost after them), empty after wait_ms without any;
-        None when it has ended and all was taken."""
+    def wait(self, uint64_t wait_ms):
+        """Waits up to wait_ms until there is something to take, be it the end."""
+        cdef libwfpsa.wfpsa_failure failure
+        cdef int status
+        with nogil:
+            status = libwfpsa.wfpsa_subscription_wait(self.subscription, wait_ms)
+        check(status, &failure)
+        PyErr_CheckSignals()
+
+    def take(self, into):
+        """Appends to the deque what is there, each a pair: (kind, context id), or (0, events lost here); False when it
+        has ended and all was taken. Nothing that is taken gets lost on the way: no signal handler runs in here."""
         cdef libwfpsa.wfpsa_event events[256]
         cdef libwfpsa.wfpsa_failure failure
         cdef uint32_t taken = 0, at
         cdef uint64_t lost = 0
-        cdef int status
-        with nogil:
-            status = libwfpsa.wfpsa_subscription_take(self.subscription, wait_ms, events, 256, &taken, &lost)
+        cdef int status = libwfpsa.wfpsa_subscription_take(self.subscription, events, 256, &taken, &lost)
         if status == libwfpsa.WFPSA_CLOSED:
-            return None
+            return False
         check(status, &failure)
-        PyErr_CheckSignals()
-        return [(events[at].kind, events[at].context_id, events[at].lost_before) for at in range(taken)], lost
+        for at in range(taken):
+            if events[at].lost_before:
+                into.append((0, events[at].lost_before))
+            into.append((events[at].kind, events[at].context_id))
+        if lost:
+            into.append((0, lost))
+        return True
 
 
 forbid_instances(Subscription)

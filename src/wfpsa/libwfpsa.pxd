@@ -345,8 +345,9 @@ cdef extern from "wfpsa/events.h" nogil:
 
     int wfpsa_subscription_open(wfpsa_session *session, const wfpsa_subnets *subnets, uint32_t capacity,
                                 wfpsa_subscription **subscription, wfpsa_failure *failure)
-    int wfpsa_subscription_take(wfpsa_subscription *subscription, uint64_t wait_ms, wfpsa_event *events, uint32_t room,
-                                uint32_t *taken, uint64_t *lost)
+    int wfpsa_subscription_wait(wfpsa_subscription *subscription, uint64_t wait_ms)
+    int wfpsa_subscription_take(wfpsa_subscription *subscription, wfpsa_event *events, uint32_t room, uint32_t *taken,
+                                uint64_t *lost)
     int wfpsa_subscription_close(wfpsa_subscription *subscription, wfpsa_failure *failure)
     void wfpsa_subscription_free(wfpsa_subscription *subscription)
 

@@ -1,5 +1,7 @@
 """Change events of an engine, one after the other, and the gaps between them."""
 
+import math
+import os
 import time
 from collections import deque
 from threading import Lock
@@ -11,8 +13,8 @@ from wfpsa.enums import ChangeKind
 
 __all__ = ["Gap", "SaChange", "Subscription"]
 
-_SLICE_MS = 100
-"""How long Ctrl-C may have to wait while nothing happens."""
+_SLICE = 0.1
+"""How long, in seconds, Ctrl-C may have to wait while nothing happens."""
 
 
 class SaChange(NamedTuple):
@@ -42,9 +44,10 @@ class Subscription:
 
     def __init__(self, subscription: _native.Subscription) -> None:
         self._subscription = subscription
-        self._waiting: deque[SaChange | Gap] = deque()
-        self._taking = Lock()
+        self._taken: deque[tuple[int, int]] = deque()  # (kind, context id), or (0, events lost here)
+        self._taking = Lock()  # for moments only: nobody waits for events with it
         self._sequence = 0
+        self._process = os.getpid()
 
     def get(self, timeout: float | None = None) -> SaChange | Gap | None:
         """The next event; None after `timeout` seconds without one, or where the subscription has ended.
@@ -57,30 +60,32 @@ class Subscription:
             raise ValueError(f"timeout must be 0 seconds or more, not {timeout}")
         end = None if timeout is None else time.monotonic() + timeout
         while True:
-            left = _SLICE_MS if end is None else max(0, round((end - time.monotonic()) * 1000))
+            if os.getpid() != self._process:  # the lock may be held by a thread that is not here
+                self._subscription.wait(0)
             with self._taking:
-                if self._waiting:
-                    return self._waiting.popleft()
-                taken = self._subscription.take(min(left, _SLICE_MS))
-                if taken is None:
+                if not self._taken and not self._subscription.take(self._taken):
                     return None
-                self._file(*taken)
-            if left == 0 and not self._waiting:
+                if self._taken:
+                    return self._next()
+            left = _SLICE if end is None else min(_SLICE, end - time.monotonic())
+            if left <= 0:
                 return None
+            self._subscription.wait(math.ceil(left * 1000))
 
-    def _file(self, events: list[tuple[int, int, int]], lost: int) -> None:
-        for kind, context_id, lost_before in events:
-            if lost_before:
-                self._sequence += lost_before
-                self._waiting.append(Gap(lost_before))
-            self._sequence += 1
-            self._waiting.append(SaChange(ChangeKind(kind), context_id, self._sequence))
-        if lost:
-            self._sequence += lost
-            self._waiting.append(Gap(lost))
+    def _next(self) -> SaChange | Gap:
+        kind, number = self._taken.popleft()
+        if kind == 0:
+            self._sequence += number
+            return Gap(number)
+        self._sequence += 1
+        return SaChange(ChangeKind(kind), number, self._sequence)
 
     def close(self) -> None:
-        """Waits for a running callback and ends it; events that are already there can still be read. Again: nothing."""
+        """Waits for a running callback and ends it; events that are already there can still be read. Again: nothing.
+
+        Raises WfpError (FWP_E_TXN_IN_PROGRESS) inside a transaction of its engine, and then goes on; SessionAborted,
+        ended all the same, where the session is dead.
+        """
         self._subscription.close()
 
     def __iter__(self) -> Self:

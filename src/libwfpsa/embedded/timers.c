@@ -142,7 +142,8 @@ store_settle(struct wfpsa_store *store)
     }
     UINT64 now = store_now(store);
     while (store->timers_length && store->timers[0].due <= now) {
-        if (!record_settle(store, store->slots[store->timers[0].slot], now)) {
+        /* As of the moment when it was due: what comes later waits for its turn among the others. */
+        if (!record_settle(store, store->slots[store->timers[0].slot], store->timers[0].due)) {
             break; /* no memory: the next call tries again */
         }
     }
