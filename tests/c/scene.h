@@ -49,12 +49,6 @@ live_allocations(void)
     return live_now().allocations;
 }
 
-static inline int64_t
-live_enum_handles(void)
-{
-    return live_now().enum_handles;
-}
-
 /* ---- sessions ---- */
 
 /* With these flags, that key (NULL: the engine's choice) and that wait for the lock. */
@@ -325,6 +319,131 @@ keyed(HANDLE engine, const IPSEC_TRAFFIC1 *traffic, uint32_t seconds_in, uint32_
     bundle_fill(&filled, 0x1000, 77)->lifetime.lifetimeSeconds = seconds_out;
     CHECK_EQUAL(os->sa_context_add_outbound1(engine, id, &filled.bundle), 0);
     return id;
+}
+
+/* ---- any function of the table by its name ---- */
+
+/* What its functions are called with. */
+struct with {
+    HANDLE engine, enumeration, events;
+    uint64_t id;
+};
+
+static inline void CALLBACK
+ignore_change(void *context, const IPSEC_SA_CONTEXT_CHANGE0 *change)
+{
+    (void)context;
+    (void)change;
+}
+
+/* Calls it once; what it hands out is given back. Opening and freeing, which take no engine handle, give 0 unasked. */
+static inline DWORD
+call_function(const char *function, const struct with *with)
+{
+    HANDLE engine = with->engine, made = NULL;
+    IPSEC_TRAFFIC1 traffic = traffic_to(0xFFFF);
+    IPSEC_GETSPI1 wanted = spi_for(&traffic);
+    IPSEC_SA_CONTEXT_SUBSCRIPTION0 subscription, **subscriptions = NULL;
+    IPSEC_SA_CONTEXT0 **page0 = NULL, *found0 = NULL;
+    IPSEC_SA_CONTEXT1 **page1 = NULL, *found1 = NULL, values;
+    IPSEC_STATISTICS1 statistics;
+    IPSEC_SA_SPI spi;
+    struct bundle filled;
+    UINT32 returned = 0;
+    UINT64 id = 0;
+    DWORD code = 0;
+    memset(&subscription, 0, sizeof subscription);
+    memset(&values, 0, sizeof values);
+    values.saContextId = with->id;
+    bundle_fill(&filled, 0x1000, 1);
+    if (strcmp(function, "FwpmEngineClose0") == 0) {
+        code = os->engine_close(engine);
+    } else if (strcmp(function, "FwpmTransactionBegin0") == 0) {
+        code = os->transaction_begin(engine, 0);
+    } else if (strcmp(function, "FwpmTransactionCommit0") == 0) {
+        code = os->transaction_commit(engine);
+    } else if (strcmp(function, "FwpmTransactionAbort0") == 0) {
+        code = os->transaction_abort(engine);
+    } else if (strcmp(function, "IPsecSaContextCreateEnumHandle0") == 0) {
+        code = os->sa_context_create_enum_handle(engine, NULL, &made);
+        if (code == 0) {
+            os->sa_context_destroy_enum_handle(engine, made);
+        }
+    } else if (strcmp(function, "IPsecSaContextEnum0") == 0) {
+        code = os->sa_context_enum0(engine, with->enumeration, 1, &page0, &returned);
+    } else if (strcmp(function, "IPsecSaContextEnum1") == 0) {
+        code = os->sa_context_enum1(engine, with->enumeration, 1, &page1, &returned);
+    } else if (strcmp(function, "IPsecSaContextDestroyEnumHandle0") == 0) {
+        code = os->sa_context_destroy_enum_handle(engine, with->enumeration);
+    } else if (strcmp(function, "IPsecSaContextGetById0") == 0) {
+        code = os->sa_context_get_by_id0(engine, with->id, &found0);
+    } else if (strcmp(function, "IPsecSaContextGetById1") == 0) {
+        code = os->sa_context_get_by_id1(engine, with->id, &found1);
+    } else if (strcmp(function, "IPsecSaContextExpire0") == 0) {
+        code = os->sa_context_expire(engine, with->id);
+    } else if (strcmp(function, "IPsecSaContextDeleteById0") == 0) {
+        code = os->sa_context_delete_by_id(engine, with->id);
+    } else if (strcmp(function, "IPsecSaContextCreate1") == 0) {
+        code = os->sa_context_create1(engine, &traffic, NULL, NULL, &id);
+        if (code == 0) {
+            os->sa_context_delete_by_id(engine, id);
+        }
+    } else if (strcmp(function, "IPsecSaContextGetSpi1") == 0) {
+        code = os->sa_context_get_spi1(engine, with->id, &wanted, &spi);
+    } else if (strcmp(function, "IPsecSaContextSetSpi0") == 0) {
+        code = os->sa_context_set_spi(engine, with->id, &wanted, 0x1234);
+    } else if (strcmp(function, "IPsecSaContextAddInbound1") == 0) {
+        code = os->sa_context_add_inbound1(engine, with->id, &filled.bundle);
+    } else if (strcmp(function, "IPsecSaContextAddOutbound1") == 0) {
+        code = os->sa_context_add_outbound1(engine, with->id, &filled.bundle);
+    } else if (strcmp(function, "IPsecSaContextUpdate0") == 0) {
+        code = os->sa_context_update(engine, 0, &values);
+    } else if (strcmp(function, "IPsecSaContextSubscribe0") == 0) {
+        code = os->sa_context_subscribe(engine, &subscription, ignore_change, NULL, &made);
+        if (code == 0) {
+            os->sa_context_unsubscribe(engine, made);
+        }
+    } else if (strcmp(function, "IPsecSaContextUnsubscribe0") == 0) {
+        code = os->sa_context_unsubscribe(engine, with->events);
+    } else if (strcmp(function, "IPsecSaContextSubscriptionsGet0") == 0) {
+        code = os->sa_context_subscriptions_get(engine, &subscriptions, &returned);
+    } else if (strcmp(function, "IPsecGetStatistics1") == 0) {
+        code = os->get_statistics1(engine, &statistics);
+    }
+    CHECK(code == 0 || (!page0 && !page1 && !found0 && !found1 && !subscriptions && !made && id == 0));
+    os->free_memory((void **)&page0);
+    os->free_memory((void **)&page1);
+    os->free_memory((void **)&found0);
+    os->free_memory((void **)&found1);
+    os->free_memory((void **)&subscriptions);
+    return code;
+}
+
+/* Whether it is one of those words, which are separated by spaces. */
+static inline int
+is_one_of(const char *word, const char *words)
+{
+    size_t length = strlen(word);
+    for (const char *at = strstr(words, word); at; at = strstr(at + 1, word)) {
+        if ((at == words || at[-1] == ' ') && (at[length] == ' ' || at[length] == 0)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* The name of the index-th function that takes an engine handle, NULL past the last. */
+static inline const char *
+function_at(uint32_t index)
+{
+    uintptr_t address;
+    const char *function = wfpsa_backend_function(os, 0, &address);
+    for (uint32_t i = 0; function; function = wfpsa_backend_function(os, ++i, &address)) {
+        if (!is_one_of(function, "FwpmEngineOpen0 FwpmFreeMemory0") && index-- == 0) {
+            return function;
+        }
+    }
+    return NULL;
 }
 
 #endif

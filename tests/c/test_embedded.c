@@ -160,9 +160,9 @@ closing_a_session_ends_the_enumerations_it_left_open(void)
         next_page(engine, handle, 10, batch);
         CHECK_EQUAL(os->sa_context_delete_by_id(engine, U64(batch, context_id, (uint64_t)i * 10 + (uint64_t)i)), 0);
     }
-    CHECK_EQUAL(live_enum_handles(), 6);
+    CHECK_EQUAL(live_now().enum_handles, 6);
     close_engine(engine);
-    CHECK_EQUAL(live_enum_handles(), 1);
+    CHECK_EQUAL(live_now().enum_handles, 1);
     wfpsa_columns_release(batch);
     batch = rest_of(other, kept, 1, 33);
     CHECK_EQUAL(batch->length, 100);
@@ -462,7 +462,7 @@ bad_templates_are_refused_by_the_code_made_for_each(void)
             CHECK_EQUAL(os->sa_context_create_enum_handle(engine, &wanted, &handle), (DWORD)FWP_E_INVALID_NET_MASK);
         }
     }
-    CHECK_EQUAL(live_enum_handles(), 0);
+    CHECK_EQUAL(live_now().enum_handles, 0);
     close_engine(engine);
     wfpsa_store_release(store);
 }
@@ -490,7 +490,7 @@ a_template_of_two_families_can_never_match(void)
         CHECK_EQUAL(os->sa_context_create_enum_handle(engine, &there, &handle), (DWORD)FWP_E_NEVER_MATCH);
         CHECK_EQUAL(os->sa_context_create_enum_handle(engine, &back, &handle), (DWORD)FWP_E_NEVER_MATCH);
     }
-    CHECK_EQUAL(live_enum_handles(), 0);
+    CHECK_EQUAL(live_now().enum_handles, 0);
     close_engine(engine);
     wfpsa_store_release(store);
 }
