@@ -32,7 +32,7 @@ int wfpsa_subscription_take(struct wfpsa_subscription *subscription, uint64_t wa
                             uint32_t room, uint32_t *taken, uint64_t *lost);
 
 /* Ends it, waiting for a running callback, without the session's lock. Events already in the ring can still be taken.
- * Again, or after the session was closed: does nothing. */
+ * Again, or after the session was closed: does nothing, but for waiting until another thread has ended it. */
 int wfpsa_subscription_close(struct wfpsa_subscription *subscription, struct wfpsa_failure *failure);
 
 /* After wfpsa_subscription_close, and before the session is freed. NULL is allowed; in a forked child nothing happens.

@@ -12,6 +12,7 @@ struct wfpsa_subscription {
     HANDLE handle;                   /* NULL once unsubscribed */
     int undead;                      /* unsubscribing failed: the callback may still come until the session ends */
     int abandoned;                   /* and nobody wants it any more */
+    int ending;                      /* the call that unsubscribes is under way */
 
     wfpsa_mutex mutex; /* guards the rest */
     wfpsa_condition news;
@@ -106,6 +107,15 @@ end(struct wfpsa_subscription *subscription, int lost)
     wfpsa_mutex_unlock(&subscription->mutex);
 }
 
+/* Lets others have the session's lock. */
+static void
+wait_a_moment(struct wfpsa_session *session)
+{
+    wfpsa_session_leave(session);
+    wfpsa_sleep_ns(1000000u);
+    wfpsa_session_lock(session);
+}
+
 /* Ends one that is in the session's list and whose turn it is: leaves the session's lock for the call, since the
  * engine waits there for a running callback, and comes back with it. */
 static int
@@ -119,14 +129,21 @@ unsubscribe(struct wfpsa_subscription *subscription, struct wfpsa_failure *failu
     }
     *link = subscription->next;
     subscription->handle = NULL;
+    subscription->ending = 1;
     session->unsubscribing++;
     wfpsa_session_leave(session);
     DWORD code = session->backend->sa_context_unsubscribe(session->engine, handle);
     wfpsa_session_lock(session);
     session->unsubscribing--;
+    subscription->ending = 0;
     end(subscription, code == (DWORD)FWP_E_NOTIFICATION_DROPPED);
-    return code == (DWORD)FWP_E_NOTIFICATION_DROPPED ? WFPSA_OK
-                                                     : wfpsa_outcome_of(code, "IPsecSaContextUnsubscribe0", failure);
+    if (code == ERROR_SUCCESS || code == (DWORD)FWP_E_NOTIFICATION_DROPPED) {
+        return WFPSA_OK;
+    }
+    subscription->undead = 1;
+    subscription->next = session->undead;
+    session->undead = subscription;
+    return wfpsa_outcome_of(code, "IPsecSaContextUnsubscribe0", failure);
 }
 
 int
@@ -141,6 +158,9 @@ wfpsa_subscription_close(struct wfpsa_subscription *subscription, struct wfpsa_f
     if (subscription->handle) {
         status = unsubscribe(subscription, failure);
     }
+    while (subscription->ending) { /* by a thread that was faster: until then the callback may run */
+        wait_a_moment(session);
+    }
     wfpsa_session_leave(session);
     return status;
 }
@@ -149,13 +169,12 @@ void
 wfpsa_subscriptions_end(struct wfpsa_session *session)
 {
     struct wfpsa_failure ignored;
-    while (session->subscriptions) {
-        unsubscribe(session->subscriptions, &ignored);
-    }
-    while (session->unsubscribing) { /* by threads that were faster */
-        wfpsa_session_leave(session);
-        wfpsa_sleep_ns(1000000u);
-        wfpsa_session_lock(session);
+    while (session->subscriptions || session->unsubscribing) {
+        if (session->subscriptions) { /* of a thread that was let in before the session began to close, too */
+            unsubscribe(session->subscriptions, &ignored);
+        } else { /* by threads that were faster */
+            wait_a_moment(session);
+        }
     }
 }
 
