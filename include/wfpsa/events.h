@@ -37,8 +37,7 @@ int wfpsa_subscription_take(struct wfpsa_subscription *subscription, struct wfps
 /* Ends it, waiting for a running callback, without the session's lock. Events already in the ring can still be taken.
  * Where the engine refuses, as in a transaction, it goes on and can be closed later; where the session is lost it has
  * ended here, and its memory is kept until the session is closed. Again, or after the session was closed: does
- * nothing.
- */
+ * nothing, but for waiting until another thread has ended it. */
 int wfpsa_subscription_close(struct wfpsa_subscription *subscription, struct wfpsa_failure *failure);
 
 /* After wfpsa_subscription_close, and before the session is freed. NULL is allowed; in a forked child nothing happens.

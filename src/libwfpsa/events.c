@@ -119,6 +119,15 @@ free_now(struct wfpsa_subscription *subscription)
     wfpsa_free(subscription);
 }
 
+/* Lets others have the session's lock. */
+static void
+wait_a_moment(struct wfpsa_session *session)
+{
+    wfpsa_session_leave(session);
+    wfpsa_sleep_ns(1000000u);
+    wfpsa_session_lock(session);
+}
+
 static void
 link_into(struct wfpsa_subscription **list, struct wfpsa_subscription *subscription)
 {
@@ -177,6 +186,9 @@ wfpsa_subscription_close(struct wfpsa_subscription *subscription, struct wfpsa_f
     if (subscription->handle) {
         status = unsubscribe(subscription, 1, failure);
     }
+    while (subscription->ending) { /* by a thread that was faster: until then the callback may run */
+        wait_a_moment(session);
+    }
     wfpsa_session_leave(session);
     return status;
 }
@@ -189,9 +201,7 @@ wfpsa_subscriptions_end(struct wfpsa_session *session)
         if (session->subscriptions) {
             unsubscribe(session->subscriptions, 0, &ignored);
         } else { /* by threads that were faster */
-            wfpsa_session_leave(session);
-            wfpsa_sleep_ns(1000000u);
-            wfpsa_session_lock(session);
+            wait_a_moment(session);
         }
     }
 }

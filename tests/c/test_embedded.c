@@ -1,146 +1,6 @@
 /* The embedded engine through the OS's own calls: sessions, stores, enumerations, templates, expiry, rights, faults.
  */
-#include "batch.h"
-
-#include "wfpsa/backend.h"
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
-#define ALL 0xFFFFFFFFu
-
-static const struct wfpsa_backend *const os = &wfpsa_embedded_backend;
-
-/* ---- helpers ---- */
-
-/* A store of its own with that many contexts. */
-static struct wfpsa_store *
-make_store(uint64_t count, int odd)
-{
-    int created;
-    struct wfpsa_store *store = wfpsa_store_open(NULL, &created);
-    CHECK(store != NULL && created);
-    CHECK(wfpsa_store_seed(store, count, 7, odd));
-    CHECK_EQUAL(wfpsa_store_count(store), count);
-    return store;
-}
-
-static HANDLE
-open_with(const struct wfpsa_store *store, uint32_t flags)
-{
-    HANDLE engine = NULL;
-    FWPM_SESSION0 session;
-    memset(&session, 0, sizeof session);
-    session.flags = flags;
-    CHECK_EQUAL(os->engine_open((const WCHAR *)wfpsa_store_name(store), RPC_C_AUTHN_DEFAULT, NULL, &session, &engine),
-                0);
-    return engine;
-}
-
-static HANDLE
-open_engine(const struct wfpsa_store *store)
-{
-    return open_with(store, 0);
-}
-
-static void
-close_engine(HANDLE engine)
-{
-    CHECK_EQUAL(os->engine_close(engine), 0);
-}
-
-static HANDLE
-begin(HANDLE engine, const IPSEC_SA_CONTEXT_ENUM_TEMPLATE0 *wanted)
-{
-    HANDLE handle = NULL;
-    CHECK_EQUAL(os->sa_context_create_enum_handle(engine, wanted, &handle), 0);
-    return handle;
-}
-
-static void
-end(HANDLE engine, HANDLE handle)
-{
-    CHECK_EQUAL(os->sa_context_destroy_enum_handle(engine, handle), 0);
-}
-
-/* One page onto the batch; returns how many came. */
-static uint32_t
-next_page(HANDLE engine, HANDLE handle, uint32_t wanted, struct wfpsa_columns *batch)
-{
-    IPSEC_SA_CONTEXT0 **page0 = NULL;
-    IPSEC_SA_CONTEXT1 **page1 = NULL;
-    UINT32 returned = 12345;
-    if (batch->version == 0) {
-        CHECK_EQUAL(os->sa_context_enum0(engine, handle, wanted, &page0, &returned), 0);
-        CHECK_EQUAL(wfpsa_columns_append0(batch, page0, returned, NULL), WFPSA_OK);
-    } else {
-        CHECK_EQUAL(os->sa_context_enum1(engine, handle, wanted, &page1, &returned), 0);
-        CHECK_EQUAL(wfpsa_columns_append1(batch, page1, returned, NULL), WFPSA_OK);
-    }
-    CHECK(returned <= wanted);
-    CHECK_EQUAL(page0 != NULL || page1 != NULL, returned > 0);
-    os->free_memory((void **)&page0);
-    os->free_memory((void **)&page1);
-    CHECK(page0 == NULL && page1 == NULL);
-    return returned;
-}
-
-static struct wfpsa_columns *
-rest_of(HANDLE engine, HANDLE handle, uint32_t version, uint32_t page_size)
-{
-    struct wfpsa_columns *batch = wfpsa_columns_new(version);
-    while (next_page(engine, handle, page_size, batch) == page_size) {
-    }
-    CHECK_EQUAL(wfpsa_columns_freeze(batch), WFPSA_OK);
-    CHECK(is_sound(batch));
-    return batch;
-}
-
-static struct wfpsa_columns *
-everything(HANDLE engine, uint32_t version)
-{
-    HANDLE handle = begin(engine, NULL);
-    struct wfpsa_columns *batch = rest_of(engine, handle, version, ALL);
-    end(engine, handle);
-    return batch;
-}
-
-/* The context of that id as a batch of one row, or NULL. */
-static struct wfpsa_columns *
-get(HANDLE engine, uint64_t id, uint32_t version)
-{
-    IPSEC_SA_CONTEXT0 *found0 = NULL;
-    IPSEC_SA_CONTEXT1 *found1 = NULL;
-    DWORD code =
-        version == 0 ? os->sa_context_get_by_id0(engine, id, &found0) : os->sa_context_get_by_id1(engine, id, &found1);
-    if (code != 0) {
-        CHECK_EQUAL(code, (DWORD)FWP_E_NOT_FOUND);
-        CHECK(found0 == NULL && found1 == NULL);
-        return NULL;
-    }
-    struct wfpsa_columns *batch = wfpsa_columns_new(version);
-    CHECK_EQUAL(version == 0 ? wfpsa_columns_append0(batch, &found0, 1, NULL)
-                             : wfpsa_columns_append1(batch, &found1, 1, NULL),
-                WFPSA_OK);
-    os->free_memory((void **)&found0);
-    os->free_memory((void **)&found1);
-    CHECK_EQUAL(wfpsa_columns_freeze(batch), WFPSA_OK);
-    return batch;
-}
-
-static int64_t
-live_allocations(void)
-{
-    struct wfpsa_live live;
-    wfpsa_embedded_live(&live);
-    return live.allocations;
-}
-
-static int64_t
-live_enum_handles(void)
-{
-    struct wfpsa_live live;
-    wfpsa_embedded_live(&live);
-    return live.enum_handles;
-}
+#include "scene.h"
 
 /* The first row from `from` on with these two sides, or the batch's length. */
 static uint64_t
@@ -260,8 +120,8 @@ bad_handles_are_refused_by_every_call(void)
         CHECK_EQUAL(os->sa_context_enum1(engine, bad[i], 1, &page1, &returned), refusals[i]);
         CHECK_EQUAL(os->sa_context_destroy_enum_handle(engine, bad[i]), refusals[i]);
     }
-    CHECK_EQUAL(os->sa_context_enum1(other, handle, 1, &page1, &returned), ERROR_INVALID_HANDLE);
-    CHECK_EQUAL(os->sa_context_destroy_enum_handle(other, handle), ERROR_INVALID_HANDLE);
+    CHECK_EQUAL(os->sa_context_enum1(other, handle, 1, &page1, &returned), (DWORD)FWP_E_WRONG_SESSION);
+    CHECK_EQUAL(os->sa_context_destroy_enum_handle(other, handle), (DWORD)FWP_E_WRONG_SESSION);
     CHECK_EQUAL(os->sa_context_create_enum_handle(engine, NULL, NULL), (DWORD)FWP_E_NULL_POINTER);
     CHECK_EQUAL(os->sa_context_enum0(engine, handle, 1, NULL, &returned), (DWORD)FWP_E_NULL_POINTER);
     CHECK_EQUAL(os->sa_context_enum0(engine, handle, 1, &page0, NULL), (DWORD)FWP_E_NULL_POINTER);
@@ -277,6 +137,7 @@ bad_handles_are_refused_by_every_call(void)
     close_engine(engine);
     close_engine(other);
     wfpsa_store_release(store);
+    wfpsa_embedded_forget_misuses(); /* test_misuse.c looks at how they are counted */
 }
 
 static void
@@ -299,9 +160,9 @@ closing_a_session_ends_the_enumerations_it_left_open(void)
         next_page(engine, handle, 10, batch);
         CHECK_EQUAL(os->sa_context_delete_by_id(engine, U64(batch, context_id, (uint64_t)i * 10 + (uint64_t)i)), 0);
     }
-    CHECK_EQUAL(live_enum_handles(), 6);
+    CHECK_EQUAL(live_now().enum_handles, 6);
     close_engine(engine);
-    CHECK_EQUAL(live_enum_handles(), 1);
+    CHECK_EQUAL(live_now().enum_handles, 1);
     wfpsa_columns_release(batch);
     batch = rest_of(other, kept, 1, 33);
     CHECK_EQUAL(batch->length, 100);
@@ -433,14 +294,6 @@ get_by_id_returns_what_the_enumeration_shows(void)
 }
 
 /* ---- templates ---- */
-
-static IPSEC_SA_CONTEXT_ENUM_TEMPLATE0
-empty_template(void)
-{
-    IPSEC_SA_CONTEXT_ENUM_TEMPLATE0 wanted;
-    memset(&wanted, 0, sizeof wanted);
-    return wanted;
-}
 
 /* Whether the address of 16 bytes is of that IP version and begins with those bits. */
 static int
@@ -609,7 +462,7 @@ bad_templates_are_refused_by_the_code_made_for_each(void)
             CHECK_EQUAL(os->sa_context_create_enum_handle(engine, &wanted, &handle), (DWORD)FWP_E_INVALID_NET_MASK);
         }
     }
-    CHECK_EQUAL(live_enum_handles(), 0);
+    CHECK_EQUAL(live_now().enum_handles, 0);
     close_engine(engine);
     wfpsa_store_release(store);
 }
@@ -637,7 +490,7 @@ a_template_of_two_families_can_never_match(void)
         CHECK_EQUAL(os->sa_context_create_enum_handle(engine, &there, &handle), (DWORD)FWP_E_NEVER_MATCH);
         CHECK_EQUAL(os->sa_context_create_enum_handle(engine, &back, &handle), (DWORD)FWP_E_NEVER_MATCH);
     }
-    CHECK_EQUAL(live_enum_handles(), 0);
+    CHECK_EQUAL(live_now().enum_handles, 0);
     close_engine(engine);
     wfpsa_store_release(store);
 }
@@ -1333,7 +1186,7 @@ the_table_names_every_function_of_the_os(void)
         answered += address != 0;
     }
     CHECK_EQUAL(index, 24);
-    CHECK(answered >= 11);
+    CHECK_EQUAL(answered, index);
     CHECK(wfpsa_backend_function(os, UINT32_MAX, &address) == NULL);
     CHECK_TEXT(wfpsa_backend_function(os, 8, &address), "IPsecSaContextEnum1");
     uintptr_t expected;

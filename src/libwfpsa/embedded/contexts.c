@@ -536,7 +536,8 @@ update_apply(struct wfpsa_store *store, UINT64 flags, struct update *update, str
     if (flags & IPSEC_SA_BUNDLE_UPDATE_NAP_CONTEXT) {
         half->nap_context = bundle->napContext;
     }
-    if (flags & IPSEC_SA_BUNDLE_UPDATE_PEER_V4_PRIVATE_ADDRESS) {
+    if (flags & IPSEC_SA_BUNDLE_UPDATE_PEER_V4_PRIVATE_ADDRESS &&
+        half->policy->policy.bundle_ip_version == FWP_IP_VERSION_V4) {
         half->peer_private_address = bundle->peerV4PrivateAddress;
     }
     if (flags & IPSEC_SA_BUNDLE_UPDATE_MM_SA_ID) {
@@ -557,7 +558,8 @@ update_record(struct wfpsa_store *store, UINT64 flags, struct record *record, st
     int has_outbound =
         record->out.policy || record->stage != STAGE_COMPLETE; /* else it is gone, and its traffic too */
     struct traffic *own = NULL;
-    if (has_outbound && record->in.policy && !same_in_all(&inbound, &outbound)) {
+    int has_inbound = record->in.policy || record->stage == STAGE_SPI;
+    if (has_outbound && has_inbound && !same_in_all(&inbound, &outbound)) {
         own = wfpsa_allocate(1, sizeof *own);
         if (!own) {
             return ERROR_NOT_ENOUGH_MEMORY;

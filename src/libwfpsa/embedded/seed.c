@@ -657,5 +657,8 @@ UINT64
 churn_due(const struct wfpsa_store *store)
 {
     const struct churn *churn = store->churn;
-    return churn ? churn->start + (churn->done + 1) * 1000u / churn->per_second : UINT64_MAX;
+    if (!churn || store->stopped) {
+        return UINT64_MAX;
+    }
+    return churn->start + ((churn->done + 1) * 1000u + churn->per_second - 1) / churn->per_second;
 }
