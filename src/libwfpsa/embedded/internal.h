@@ -459,6 +459,9 @@ void notify_end(struct wfpsa_store *store);
 /* ---- seed.c ---- */
 
 void churn_catch_up(struct wfpsa_store *store);
+
+/* From now on, as if it had been asked for now. */
+void churn_begin(struct wfpsa_store *store);
 UINT64 churn_due(const struct wfpsa_store *store);
 void churn_end(struct wfpsa_store *store);
 

@@ -334,7 +334,7 @@ sa_context_subscriptions_get(HANDLE engineHandle, IPSEC_SA_CONTEXT_SUBSCRIPTION0
     *entries = NULL;
     *numEntries = 0;
     for (const struct subscription *each = call.store->subscriptions; each; each = each->next) {
-        count++;
+        count += each->ending ? 0 : 1;
     }
     if (count == 0) {
         return call_leave(&call, ERROR_SUCCESS);
@@ -349,6 +349,9 @@ sa_context_subscriptions_get(HANDLE engineHandle, IPSEC_SA_CONTEXT_SUBSCRIPTION0
     IPSEC_SA_CONTEXT_SUBSCRIPTION0 **array = (IPSEC_SA_CONTEXT_SUBSCRIPTION0 **)block;
     struct told *told = (struct told *)(block + array_bytes);
     for (const struct subscription *each = call.store->subscriptions; each; each = each->next) {
+        if (each->ending) {
+            continue;
+        }
         told->subscription = each->asked;
         if (each->has_template) {
             told->subscription.enumTemplate = &told->template;

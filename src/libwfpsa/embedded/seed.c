@@ -571,6 +571,7 @@ wfpsa_store_seed(struct wfpsa_store *store, uint64_t count, uint64_t seed, enum 
 /* ---- churn ---- */
 
 #define CHURN_AT_ONCE_MAX 100000u
+#define CHURN_MAX 1000000000u /* a second: beyond any machine, and far from overflow */
 
 struct churn {
     struct population *population;
@@ -590,6 +591,15 @@ churn_end(struct wfpsa_store *store)
     }
 }
 
+void
+churn_begin(struct wfpsa_store *store)
+{
+    if (store->churn) {
+        store->churn->start = store_now(store);
+        store->churn->done = 0;
+    }
+}
+
 int
 wfpsa_store_churn(struct wfpsa_store *store, uint64_t per_second, uint64_t seed)
 {
@@ -606,11 +616,11 @@ wfpsa_store_churn(struct wfpsa_store *store, uint64_t per_second, uint64_t seed)
         }
         churn->population = population;
         churn->state = seed;
-        churn->per_second = per_second;
-        churn->start = store_now(store);
+        churn->per_second = per_second < CHURN_MAX ? per_second : CHURN_MAX;
     }
     churn_end(store);
     store->churn = churn;
+    churn_begin(store);
     wfpsa_condition_broadcast(&store->news);
     wfpsa_mutex_unlock(&store->lock);
     return 1;

@@ -567,6 +567,7 @@ wfpsa_store_start(struct wfpsa_store *store)
             session->dead = (DWORD)FWP_E_SESSION_ABORTED;
         }
         store_restart(store);
+        churn_begin(store); /* what would have come meanwhile does not come now */
     }
     wfpsa_mutex_unlock(&store->lock);
 }
