@@ -12,11 +12,14 @@ import pytest
 import wfpsa
 from wfpsa import testing
 
+ADDRESS_SANITIZER = "libasan" in os.environ.get("LD_PRELOAD", "")
 LEFT_OUT = {
     "compiler": None if sys.platform != "win32" else "no C compiler is there",
     "fork": None if hasattr(os, "fork") else "this platform has no fork",
+    "overreads": "the sanitizer ends the process, rightly" if ADDRESS_SANITIZER else None,
     "posix": None if sys.platform != "win32" else "about what only other systems than Windows have or do",
     "posix_signal": None if sys.platform != "win32" else "Windows cannot send itself this signal",
+    "resident": "the sanitizer's redzones and quarantine are resident too" if ADDRESS_SANITIZER else None,
     "sanitizer": None if sys.platform != "win32" else "no sanitizer is built in",
 }
 """By marker: why its tests cannot run here, or None."""
@@ -30,8 +33,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "compiler: builds an extension")
     config.addinivalue_line("markers", "fork: forks")
+    config.addinivalue_line("markers", "overreads: reads past the end of a block on purpose, within its memory page")
     config.addinivalue_line("markers", "posix: about what only other systems than Windows have or do")
     config.addinivalue_line("markers", "posix_signal: needs a signal that only POSIX has, or its way of sending one")
+    config.addinivalue_line("markers", "resident: measures the resident size of a process")
     config.addinivalue_line("markers", "sanitizer: needs a build with a sanitizer")
     for package in PACKAGES:
         config.addinivalue_line(

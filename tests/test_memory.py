@@ -8,7 +8,7 @@ import pytest
 
 BENCHMARK = Path(__file__).parent.parent / "benchmarks" / "memory.py"
 
-pytestmark = pytest.mark.fork
+pytestmark = [pytest.mark.fork, pytest.mark.resident]
 
 OS_PAGE = 4096 * 2048
 """A generous bound of what a page of 4096 contexts takes as the engine gives it."""
