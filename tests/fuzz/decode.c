@@ -440,12 +440,13 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint64_t nth = options & 1 ? 1 + next16(&in) % NTH_MAX : 0;
     scene.version = options >> 1 & 1;
     scene.pages_count = 1 + (options >> 2) % PAGES_MAX;
+    struct input aims = set_aside(&in, options & 0x10 ? 12 : 0);
     scene.arrow_options = choice(&in, 4);
     uint8_t slice = next8(&in);
     for (uint32_t i = 0; i < scene.pages_count; i++) {
         make_fuzzed_page(&in, scene.version, PAGE_CONTEXTS_MAX, &scene.pages[i]);
     }
-    scene.subnets = options & 0x10 ? fuzzed_subnets(&in, &scene.pages[0]) : NULL;
+    scene.subnets = options & 0x10 ? fuzzed_subnets(&aims, &scene.pages[0]) : NULL;
     scene.rows = 0;
     for (uint32_t i = 0; i < scene.pages_count; i++) {
         for (uint32_t entry = 0; entry < scene.pages[i].count; entry++) {

@@ -82,6 +82,16 @@ next64(struct input *in)
     return high << 32 | next32(in);
 }
 
+/* The next bytes, for what is decided only after the rest was read. */
+static inline struct input
+set_aside(struct input *in, size_t bytes)
+{
+    struct input aside = {in->at, in->left < bytes ? in->left : bytes};
+    in->at += aside.left;
+    in->left -= aside.left;
+    return aside;
+}
+
 /* 0 to count - 1. */
 static inline uint32_t
 choice(struct input *in, uint32_t count)
