@@ -115,8 +115,8 @@ void wfpsa_store_rights(struct wfpsa_store *store, enum wfpsa_rights rights);
 int wfpsa_store_fail(struct wfpsa_store *store, const char *function, uint64_t nth, uint32_t code);
 
 /* Stops the service: nobody can open a session (EPT_S_NOT_REGISTERED), and every call of those that are open gives the
- * code. Starts it again: sessions from before are dead for good (FWP_E_SESSION_ABORTED). Does nothing where it is
- * stopped, or runs, already. */
+ * code (0: FWP_E_SESSION_ABORTED). Starts it again: sessions from before are dead for good (FWP_E_SESSION_ABORTED).
+ * Does nothing where it is stopped, or runs, already. */
 void wfpsa_store_stop(struct wfpsa_store *store, uint32_t code);
 void wfpsa_store_start(struct wfpsa_store *store);
 

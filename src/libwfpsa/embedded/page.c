@@ -278,7 +278,7 @@ page_new(size_t bytes)
 static struct header *
 withdraw(void *result)
 {
-    struct header *wanted = (struct header *)result - 1;
+    struct header *wanted = (struct header *)((uintptr_t)result - sizeof *wanted); /* result may point anywhere */
     struct header **link = bucket_of(wanted), *found;
     int before = 0;
     while (*link && *link != wanted) {

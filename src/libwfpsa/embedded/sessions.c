@@ -544,6 +544,7 @@ engine_close(HANDLE engineHandle)
 void
 wfpsa_store_stop(struct wfpsa_store *store, uint32_t code)
 {
+    code = code == ERROR_SUCCESS ? (DWORD)FWP_E_SESSION_ABORTED : code; /* no session may outlive this */
     wfpsa_mutex_lock(&store->lock);
     if (!store->stopped) {
         store->stopped = 1;
