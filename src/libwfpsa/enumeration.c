@@ -298,8 +298,10 @@ wfpsa_enumeration_open(struct wfpsa_session *session, uint32_t version, uint32_t
         }
         status = wfpsa_outcome_of(code, "IPsecSaContextCreateEnumHandle0", failure);
         if (status == WFPSA_OK) {
-            opened->next = session->enumerations;
-            session->enumerations = opened;
+            if (opened->handle) { /* without one there is nothing to destroy, and nobody would unlink it */
+                opened->next = session->enumerations;
+                session->enumerations = opened;
+            }
             *enumeration = opened;
         }
         wfpsa_session_leave(session);

@@ -705,7 +705,7 @@ add_another(struct scene *scene, struct wfpsa_failure *failure)
     outbound.bundle.pfs_group = IPSEC_PFS_ECP_256;
     inbound.bundle.pfs_group = IPSEC_PFS_ECP_384;
     failure->function = "wfpsa_store_add";
-    failure->code = wfpsa_keying_store(scene->store, &id, &inbound, &outbound);
+    failure->code = wfpsa_keying_store(wfpsa_store_add, scene->store, &id, &inbound, &outbound);
     CHECK_EQUAL(id != 0, failure->code == 0);
     return failure->code ? WFPSA_CALL_FAILED : WFPSA_OK;
 }
@@ -831,7 +831,7 @@ an_older_duplicate_that_cannot_be_kept_for_an_enumeration_stays(void)
     for (uint32_t i = 0; i < OLDER; i++) {
         id = 0;
         details_fill(&outbound, &inbound, 0x3000 + i);
-        CHECK_EQUAL(wfpsa_keying_store(scene.store, &id, &inbound, &outbound), 0);
+        CHECK_EQUAL(wfpsa_keying_store(wfpsa_store_add, scene.store, &id, &inbound, &outbound), 0);
     }
     CHECK_EQUAL(create_one(&scene, &failure), WFPSA_OK);
     CHECK_EQUAL(get_spi_for_it(&scene, &failure), WFPSA_OK);
