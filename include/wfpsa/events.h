@@ -32,11 +32,12 @@ int wfpsa_subscription_take(struct wfpsa_subscription *subscription, uint64_t wa
                             uint32_t room, uint32_t *taken, uint64_t *lost);
 
 /* Ends it, waiting for a running callback, without the session's lock. Events already in the ring can still be taken.
- * Again, or after the session was closed: does nothing. */
+ * Again, or after the session was closed: does nothing. Where it fails (inside a transaction, say) the subscription
+ * goes on, and can be closed later; the end of the session ends it in any case. */
 int wfpsa_subscription_close(struct wfpsa_subscription *subscription, struct wfpsa_failure *failure);
 
-/* After wfpsa_subscription_close, and before the session is freed. NULL is allowed; in a forked child nothing happens.
- */
+/* After wfpsa_subscription_close, and before the session is freed; one that could not be closed is kept until the
+ * session is. NULL is allowed; in a forked child nothing happens. */
 void wfpsa_subscription_free(struct wfpsa_subscription *subscription);
 
 #endif

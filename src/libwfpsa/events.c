@@ -9,9 +9,9 @@
 struct wfpsa_subscription {
     struct wfpsa_session *session;
     struct wfpsa_subscription *next; /* among the session's open or undead ones, guarded by the session's lock */
-    HANDLE handle;                   /* NULL once unsubscribed */
-    int undead;                      /* unsubscribing failed: the callback may still come until the session ends */
-    int abandoned;                   /* and nobody wants it any more */
+    HANDLE handle;                   /* NULL once unsubscribed, and while that is under way */
+    int held;                        /* the callback may still come, or somebody is ending it: not to be freed */
+    int abandoned;                   /* nobody wants it any more: whoever lets go of it frees it */
 
     wfpsa_mutex mutex; /* guards the rest */
     wfpsa_condition news;
@@ -82,6 +82,7 @@ wfpsa_subscription_open(struct wfpsa_session *session, const struct wfpsa_subnet
             session->backend->sa_context_subscribe(session->engine, &wanted, on_change, opened, &opened->handle),
             "IPsecSaContextSubscribe0", failure);
         if (status == WFPSA_OK) {
+            opened->held = 1;
             opened->next = session->subscriptions;
             session->subscriptions = opened;
             *subscription = opened;
@@ -106,10 +107,29 @@ end(struct wfpsa_subscription *subscription, int lost)
     wfpsa_mutex_unlock(&subscription->mutex);
 }
 
+static void
+free_now(struct wfpsa_subscription *subscription)
+{
+    wfpsa_condition_destroy(&subscription->news);
+    wfpsa_mutex_destroy(&subscription->mutex);
+    wfpsa_free(subscription->ring);
+    wfpsa_free(subscription);
+}
+
+static void
+let_go(struct wfpsa_subscription *subscription)
+{
+    subscription->held = 0;
+    if (subscription->abandoned) {
+        free_now(subscription);
+    }
+}
+
 /* Ends one that is in the session's list and whose turn it is: leaves the session's lock for the call, since the
- * engine waits there for a running callback, and comes back with it. */
+ * engine waits there for a running callback, and comes back with it. One that the engine does not end, as in a
+ * transaction, goes on as before, or with `last` waits for the end of the session. */
 static int
-unsubscribe(struct wfpsa_subscription *subscription, struct wfpsa_failure *failure)
+unsubscribe(struct wfpsa_subscription *subscription, int last, struct wfpsa_failure *failure)
 {
     struct wfpsa_session *session = subscription->session;
     struct wfpsa_subscription **link = &session->subscriptions;
@@ -124,9 +144,21 @@ unsubscribe(struct wfpsa_subscription *subscription, struct wfpsa_failure *failu
     DWORD code = session->backend->sa_context_unsubscribe(session->engine, handle);
     wfpsa_session_lock(session);
     session->unsubscribing--;
-    end(subscription, code == (DWORD)FWP_E_NOTIFICATION_DROPPED);
-    return code == (DWORD)FWP_E_NOTIFICATION_DROPPED ? WFPSA_OK
-                                                     : wfpsa_outcome_of(code, "IPsecSaContextUnsubscribe0", failure);
+    int lost = code == (DWORD)FWP_E_NOTIFICATION_DROPPED;
+    int status = lost ? WFPSA_OK : wfpsa_outcome_of(code, "IPsecSaContextUnsubscribe0", failure);
+    if (status == WFPSA_OK) {
+        end(subscription, lost);
+        let_go(subscription);
+    } else if (last) {
+        end(subscription, 0);
+        subscription->next = session->undead;
+        session->undead = subscription;
+    } else {
+        subscription->handle = handle;
+        subscription->next = session->subscriptions;
+        session->subscriptions = subscription;
+    }
+    return status;
 }
 
 int
@@ -139,7 +171,7 @@ wfpsa_subscription_close(struct wfpsa_subscription *subscription, struct wfpsa_f
     }
     wfpsa_session_lock(session);
     if (subscription->handle) {
-        status = unsubscribe(subscription, failure);
+        status = unsubscribe(subscription, 0, failure);
     }
     wfpsa_session_leave(session);
     return status;
@@ -149,23 +181,15 @@ void
 wfpsa_subscriptions_end(struct wfpsa_session *session)
 {
     struct wfpsa_failure ignored;
-    while (session->subscriptions) {
-        unsubscribe(session->subscriptions, &ignored);
+    while (session->subscriptions || session->unsubscribing) {
+        if (session->subscriptions) {
+            unsubscribe(session->subscriptions, 1, &ignored);
+        } else { /* by threads that were faster */
+            wfpsa_session_leave(session);
+            wfpsa_sleep_ns(1000000u);
+            wfpsa_session_lock(session);
+        }
     }
-    while (session->unsubscribing) { /* by threads that were faster */
-        wfpsa_session_leave(session);
-        wfpsa_sleep_ns(1000000u);
-        wfpsa_session_lock(session);
-    }
-}
-
-static void
-free_now(struct wfpsa_subscription *subscription)
-{
-    wfpsa_condition_destroy(&subscription->news);
-    wfpsa_mutex_destroy(&subscription->mutex);
-    wfpsa_free(subscription->ring);
-    wfpsa_free(subscription);
 }
 
 void
@@ -176,12 +200,11 @@ wfpsa_subscription_free(struct wfpsa_subscription *subscription)
     }
     struct wfpsa_session *session = subscription->session;
     wfpsa_session_lock(session);
-    int undead = subscription->undead;
     subscription->abandoned = 1;
-    wfpsa_session_leave(session);
-    if (!undead) {
+    if (!subscription->held) {
         free_now(subscription);
     }
+    wfpsa_session_leave(session);
 }
 
 void
@@ -190,10 +213,7 @@ wfpsa_subscriptions_bury(struct wfpsa_session *session)
     while (session->undead) {
         struct wfpsa_subscription *subscription = session->undead;
         session->undead = subscription->next;
-        subscription->undead = 0;
-        if (subscription->abandoned) {
-            free_now(subscription);
-        }
+        let_go(subscription);
     }
 }
 

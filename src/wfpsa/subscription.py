@@ -80,7 +80,11 @@ class Subscription:
             self._waiting.append(Gap(lost))
 
     def close(self) -> None:
-        """Waits for a running callback and ends it; events that are already there can still be read. Again: nothing."""
+        """Waits for a running callback and ends it; events that are already there can still be read. Again: nothing.
+
+        Raises WfpError where the engine refuses, as it does inside a transaction (FWP_E_TXN_IN_PROGRESS): the
+        subscription then goes on until it is closed again, or its engine is.
+        """
         self._subscription.close()
 
     def __iter__(self) -> Self:
