@@ -440,11 +440,11 @@ class Engine:
         session.transaction("begin_read_only" if read_only else "begin")
         try:
             yield
+            session.transaction("commit")
         except BaseException:
-            with suppress(OSError):
+            with suppress(OSError):  # a commit that failed may have ended it
                 session.transaction("abort")
             raise
-        session.transaction("commit")
 
     def expire(self, targets: "Targets") -> ExpiryReport:
         """Expires contexts in mass: their outbound SAs go at once, their inbound SAs about a minute later.
