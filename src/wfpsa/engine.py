@@ -275,6 +275,7 @@ class Engine:
         self._connect: Callable[[], _native.Session] | None = connect  # None once closed
         self._session = connect()
         self._reopening = Lock()
+        self._in_transaction: _native.Session | None = None
         self._process = os.getpid()
         self.reconnect = reconnect
         """Whether calls that only read open a new session where theirs is dead."""
@@ -311,6 +312,8 @@ class Engine:
         """Whether a read whose session failed so may begin anew, since there is another session now."""
         if isinstance(error, EngineClosed) and self._session is session:
             return False  # closed for good, or in a forked child
+        if self._in_transaction is session:
+            return False  # a read of another session would not be one of the transaction's
         with self._reopening:
             if self._session is session:
                 try:
@@ -434,10 +437,11 @@ class Engine:
         It holds the engine's lock, which other sessions wait for: all of them, or with `read_only` those that change
         something. A session has one at most, and in it `create`, `delete`, `subscribe` and `statistics` are refused
         (FWP_E_TXN_IN_PROGRESS). Raises EngineTimeout where the lock cannot be had; whether the OS undoes changes of SA
-        contexts on an abort is not documented.
+        contexts on an abort is not documented. A session that is lost in it is not replaced before its end.
         """
         session = self._session
         session.transaction("begin_read_only" if read_only else "begin")
+        self._in_transaction = session
         try:
             yield
             session.transaction("commit")
@@ -445,6 +449,8 @@ class Engine:
             with suppress(OSError):  # a commit that failed may have ended it
                 session.transaction("abort")
             raise
+        finally:
+            self._in_transaction = None
 
     def expire(self, targets: "Targets") -> ExpiryReport:
         """Expires contexts in mass: their outbound SAs go at once, their inbound SAs about a minute later.
