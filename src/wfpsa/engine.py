@@ -325,14 +325,17 @@ class Engine:
 
     def _read(self, operation: Callable[[_native.Session], _T]) -> _T:
         """A call that only reads, begun anew where its session is dead and `reconnect` says so."""
-        for _ in range(_REOPENINGS if self.reconnect else 0):
+        left = _REOPENINGS if self.reconnect else 0
+        while True:
             session = self._session
             try:
                 return operation(session)
             except (SessionAborted, EngineClosed) as error:
-                if not self._revived(session, error):
+                if left == 0 and isinstance(error, EngineClosed) and self._connect and self._session is not session:
+                    raise SessionAborted(None, None, "another thread has replaced the session") from error
+                if left == 0 or not self._revived(session, error):
                     raise
-        return operation(self._session)
+            left -= 1
 
     def snapshot(
         self,
