@@ -443,6 +443,26 @@ def test_a_read_gives_up_after_a_bounded_number_of_new_sessions(
         assert testing.live_counters()["engines"] == 1
 
 
+def test_a_read_whose_session_others_replace_again_and_again_does_not_say_that_the_engine_is_closed(
+    embedded: testing.EmbeddedEngine,
+) -> None:
+    for reconnect, attempts in ((False, 1), (True, 4)):
+        with embedded.open(reconnect=reconnect) as engine:
+            made = 0
+
+            def replaced(session: Any, engine: wfpsa.Engine = engine) -> object:
+                nonlocal made
+                made += 1
+                engine.reopen()  # as another thread would
+                return session.statistics()
+
+            with pytest.raises(wfpsa.SessionAborted, match="another thread has replaced the session"):
+                engine._read(replaced)
+            assert (made, engine.reconnects) == (attempts, 0)
+            assert len(engine.snapshot()) == 0
+            del replaced
+
+
 def test_threads_that_read_while_the_service_restarts_see_whole_contents_of_one_time(
     embedded: testing.EmbeddedEngine, reconnecting: wfpsa.Engine
 ) -> None:
