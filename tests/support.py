@@ -77,6 +77,9 @@ _PROTOTYPES = {
     "IPsecSaContextDestroyEnumHandle0": (c_void_p, c_void_p),
     "IPsecSaContextGetById0": (c_void_p, c_uint64, POINTER(c_void_p)),
     "IPsecSaContextGetById1": (c_void_p, c_uint64, POINTER(c_void_p)),
+    "IPsecSaContextDeleteById0": (c_void_p, c_uint64),
+    "IPsecSaContextSubscribe0": (c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_void_p)),
+    "IPsecSaContextUnsubscribe0": (c_void_p, c_void_p),
 }
 RPC_C_AUTHN_DEFAULT = 0xFFFFFFFF
 
@@ -185,10 +188,13 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, wfpsa.WfpError) and error.code == NOT_ENOUGH_MEMORY)
 
 
-def walk_allocations(action: Callable[[], _T], *, keeps: tuple[str, ...] = ()) -> tuple[_T, int]:
+def walk_allocations(
+    action: Callable[[], _T], *, keeps: tuple[str, ...] = (), failed: Callable[[], None] = lambda: None
+) -> tuple[_T, int]:
     """Lets the 1st, 2nd, 3rd ... allocation of an action fail until it succeeds; its result, and how often it failed.
 
-    Each failure must say so, and leave as much alive as there was before (but for the counters in `keeps`).
+    Each failure must say so, and leave as much alive as there was before (but for the counters in `keeps`); `failed`
+    looks whether the rest is as it was.
     """
 
     def alive() -> dict[str, int]:
@@ -206,6 +212,7 @@ def walk_allocations(action: Callable[[], _T], *, keeps: tuple[str, ...] = ()) -
             testing.fail_allocation(0)
             return result, nth - 1
         assert alive() == before, f"allocation {nth}"
+        failed()
     raise AssertionError("unreachable")
 
 

@@ -54,7 +54,7 @@ void wfpsa_enumerations_end(struct wfpsa_session *session);
 /* Ends all subscriptions of a session whose turn it is, and waits for those that others are ending. */
 void wfpsa_subscriptions_end(struct wfpsa_session *session);
 
-/* Once the engine handle is closed no callback comes any more: frees the undead ones that nobody wants. */
+/* Once the engine handle is closed no callback comes any more: lets go of the undead ones. */
 void wfpsa_subscriptions_bury(struct wfpsa_session *session);
 
 #endif

@@ -287,6 +287,7 @@ class Engine:
         self._connect: Callable[[], _native.Session] | None = connect  # None once closed
         self._session = connect()
         self._reopening = Lock()
+        self._in_transaction: _native.Session | None = None
         self._process = os.getpid()
         self.reconnect = reconnect
         """Whether calls that only read open a new session where theirs is dead."""
@@ -323,6 +324,8 @@ class Engine:
         """Whether a read whose session failed so may begin anew, since there is another session now."""
         if isinstance(error, EngineClosed) and self._session is session:
             return False  # closed for good, or in a forked child
+        if self._in_transaction is session:
+            return False  # a read of another session would not be one of the transaction's
         with self._reopening:
             if self._session is session:
                 try:
@@ -334,14 +337,17 @@ class Engine:
 
     def _read(self, operation: Callable[[_native.Session], _T]) -> _T:
         """A call that only reads, begun anew where its session is dead and `reconnect` says so."""
-        for _ in range(_REOPENINGS if self.reconnect else 0):
+        left = _REOPENINGS if self.reconnect else 0
+        while True:
             session = self._session
             try:
                 return operation(session)
             except (SessionAborted, EngineClosed) as error:
-                if not self._revived(session, error):
+                if left == 0 and isinstance(error, EngineClosed) and self._connect and self._session is not session:
+                    raise SessionAborted(None, None, "another thread has replaced the session") from error
+                if left == 0 or not self._revived(session, error):
                     raise
-        return operation(self._session)
+            left -= 1
 
     def snapshot(
         self,
@@ -465,17 +471,20 @@ class Engine:
         It holds the engine's lock, which other sessions wait for: all of them, or with `read_only` those that change
         something. A session has one at most, and in it `create`, `delete`, `subscribe` and `statistics` are refused
         (FWP_E_TXN_IN_PROGRESS). Raises EngineTimeout where the lock cannot be had; whether the OS undoes changes of SA
-        contexts on an abort is not documented.
+        contexts on an abort is not documented. A session that is lost in it is not replaced before its end.
         """
         session = self._session
         session.transaction("begin_read_only" if read_only else "begin")
+        self._in_transaction = session
         try:
             yield
+            session.transaction("commit")
         except BaseException:
-            with suppress(OSError):
+            with suppress(OSError):  # a commit that failed may have ended it
                 session.transaction("abort")
             raise
-        session.transaction("commit")
+        finally:
+            self._in_transaction = None
 
     def expire(self, targets: "Targets") -> ExpiryReport:
         """Expires contexts in mass: their outbound SAs go at once, their inbound SAs about a minute later.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import SupportsIndex
+from typing import Self, SupportsIndex
 from uuid import UUID
 
 from wfpsa.enums import AuthConfig, AuthType, CipherConfig, CipherType, PfsGroup, TrafficType, TransformType
@@ -113,7 +113,7 @@ class Sa:
     """IPSEC_SA0: one SA. Which of the algorithms and keys count is said by `transform`.
 
     `spi` is host order. The keys are bytes (at most 255 each), read during the call they are given to; they are in no
-    repr, and no result has them.
+    repr, and no result has them. An Sa is not pickled: a pickle would have them.
     """
 
     spi: int = 0
@@ -133,6 +133,15 @@ class Sa:
                 raise TypeError(f"{name} must be bytes, not {type(key).__name__}")
             if len(key) > _KEY_BYTES_MAX:
                 raise ValueError(f"{name} must have at most {_KEY_BYTES_MAX} bytes, not {len(key)}")
+
+    def __reduce__(self) -> str:
+        raise TypeError("an Sa holds keys and is not pickled")
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,8 +177,9 @@ class SaBundle:
         _check_numbers(self, idle_timeout_seconds=32, nd_allow_clear_timeout_seconds=32, bundle_flags=32)
         _check_numbers(self, nap_context=32, mm_sa_id=64, pfs_group=32, qm_filter_id=64)
         object.__setattr__(self, "sas", _sas(self.sas))
+        _check_numbers(self, ip_version=8)
         if self.ip_version not in (4, 6):
-            raise ValueError(f"ip_version must be 4 or 6, not {self.ip_version!r}")
+            raise ValueError(f"ip_version must be 4 or 6, not {self.ip_version}")
         if self.peer_private_address is not None:
             address = _address(self.peer_private_address, "peer_private_address")
             if not isinstance(address, IPv4Address) or self.ip_version != 4:
@@ -184,6 +194,8 @@ class SaBundle:
 
 
 def _sas(given: "Sa | Iterable[Sa]") -> tuple[Sa, ...]:
+    if not isinstance(given, Sa | Iterable):
+        raise TypeError(f"sas must be an Sa or Sa objects, not {type(given).__name__}")
     sas = (given,) if isinstance(given, Sa) else tuple(given)
     if wrong := [sa for sa in sas if not isinstance(sa, Sa)]:
         raise TypeError(f"sas must be Sa objects, not {type(wrong[0]).__name__}")

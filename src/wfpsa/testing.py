@@ -92,9 +92,18 @@ class EmbeddedEngine:
         """
         if traffic is None:
             traffic = Traffic(local, remote)
-        number = 0 if context_id is None else context_id.__index__()
-        if not (context_id is None or 1 <= number < 1 << 64):
-            raise ValueError(f"context_id must be 1 to 2**64 - 1, not {number}")
+        if not isinstance(traffic, Traffic):
+            raise TypeError(f"traffic must be a wfpsa.Traffic or None, not {type(traffic).__name__}")
+        for name, given in (("inbound", inbound), ("outbound", outbound)):
+            if not isinstance(given, SaBundle | bool | None):
+                raise TypeError(f"{name} must be a wfpsa.SaBundle, a bool or None, not {type(given).__name__}")
+        number = 0
+        if context_id is not None:
+            if isinstance(context_id, bool) or not isinstance(context_id, SupportsIndex):
+                raise TypeError(f"context_id must be an int or None, not {type(context_id).__name__}")
+            number = context_id.__index__()
+            if not 1 <= number < 1 << 64:
+                raise ValueError(f"context_id must be 1 to 2**64 - 1, not {number}")
         pair = next(_numbers)
         sides = [
             _plausible(traffic, pair, side) if given is True else (given or None)
@@ -139,6 +148,8 @@ class EmbeddedEngine:
 
     def stop_service(self, code: int = 1722) -> None:
         """Stops the service: opening gives EngineUnavailable, and every call of an open engine that code."""
+        if code == 0:
+            raise ValueError("code must be that of a failure, not 0")
         self._control.stop(code)
 
     def start_service(self) -> None:

@@ -3,6 +3,7 @@
 #include "threads.h"
 
 #include "libwfpsa/session.h"
+#include "wfpsa/events.h"
 
 #ifndef _WIN32
 #include <sys/wait.h>
@@ -1124,6 +1125,78 @@ a_frozen_batch_is_shared_between_threads(void)
     wfpsa_store_release(store);
 }
 
+/* ---- subscriptions ---- */
+
+static struct wfpsa_subscription *
+subscribe(struct wfpsa_session *session)
+{
+    struct wfpsa_subscription *subscription = NULL;
+    struct wfpsa_failure failure = {0, ""};
+    CHECK_EQUAL(wfpsa_subscription_open(session, NULL, 16, &subscription, &failure), WFPSA_OK);
+    return subscription;
+}
+
+static void
+a_subscription_that_could_not_be_ended_goes_with_the_session(void)
+{
+    struct wfpsa_store *store = make_store(5, 0);
+    struct wfpsa_session *session = open_session(store);
+    struct wfpsa_subscription *kept = subscribe(session), *dropped = subscribe(session);
+    struct wfpsa_failure failure = {0, ""};
+    struct wfpsa_event event;
+    uint32_t taken = 0;
+    uint64_t lost = 0;
+    CHECK_EQUAL(wfpsa_session_transaction(session, WFPSA_BEGIN, &failure), WFPSA_OK);
+    CHECK_EQUAL(wfpsa_subscription_close(kept, &failure), WFPSA_CALL_FAILED);
+    CHECK_EQUAL(failure.code, 0x8032000Eu);
+    CHECK_EQUAL(wfpsa_subscription_close(dropped, &failure), WFPSA_CALL_FAILED);
+    wfpsa_subscription_free(dropped); /* the engine calls back into it still */
+    CHECK_EQUAL(wfpsa_session_transaction(session, WFPSA_COMMIT, &failure), WFPSA_OK);
+    CHECK(wfpsa_store_seed(store, 100, 3, 0));
+    CHECK_EQUAL(wfpsa_subscription_take(kept, 60000, &event, 1, &taken, &lost), WFPSA_OK);
+    CHECK_EQUAL(taken, 1);
+    CHECK_EQUAL(wfpsa_session_transaction(session, WFPSA_BEGIN, &failure), WFPSA_OK); /* and the end is refused too */
+    CHECK_EQUAL(wfpsa_session_close(session, &failure), WFPSA_OK);
+    while (wfpsa_subscription_take(kept, 0, &event, 1, &taken, &lost) == WFPSA_OK) {
+    }
+    CHECK_EQUAL(wfpsa_subscription_close(kept, &failure), WFPSA_OK);
+    wfpsa_subscription_free(kept);
+    wfpsa_session_free(session);
+    wfpsa_store_release(store);
+}
+
+static void
+drop_subscriptions(void *argument)
+{
+    struct wfpsa_subscription **subscriptions = argument;
+    struct wfpsa_failure failure;
+    for (size_t i = 0; i < 8; i++) {
+        wfpsa_subscription_close(subscriptions[i], &failure);
+        wfpsa_subscription_free(subscriptions[i]);
+    }
+}
+
+static void
+subscriptions_may_be_dropped_while_their_session_closes(void)
+{
+    for (int turn = 0; turn < 20; turn++) {
+        struct wfpsa_store *store = make_store(5, 0);
+        struct wfpsa_session *session = open_session(store);
+        struct wfpsa_subscription *subscriptions[8];
+        struct wfpsa_failure failure;
+        struct wfpsa_thread thread;
+        for (size_t i = 0; i < COUNT(subscriptions); i++) {
+            subscriptions[i] = subscribe(session);
+        }
+        CHECK(wfpsa_store_seed(store, 50, 3, 0)); /* whose events are on their way */
+        thread_start(&thread, drop_subscriptions, subscriptions);
+        CHECK_EQUAL(wfpsa_session_close(session, &failure), WFPSA_OK);
+        wfpsa_thread_join(&thread);
+        wfpsa_session_free(session);
+        wfpsa_store_release(store);
+    }
+}
+
 int
 main(void)
 {
@@ -1157,5 +1230,7 @@ main(void)
     RUN(threads_that_close_at_once_close_once);
     RUN(sessions_enumerate_while_others_expire_and_seed);
     RUN(a_frozen_batch_is_shared_between_threads);
+    RUN(a_subscription_that_could_not_be_ended_goes_with_the_session);
+    RUN(subscriptions_may_be_dropped_while_their_session_closes);
     return closing_line();
 }

@@ -560,6 +560,7 @@ wfpsa_store_seed(struct wfpsa_store *store, uint64_t count, uint64_t seed, enum 
         for (UINT64 number = first; number < store->next_id; number++) {
             store_withdraw(store, seeded(store, number));
         }
+        store->next_id = first; /* nobody has seen these ids */
     }
     if (population) {
         population_free(store, population);

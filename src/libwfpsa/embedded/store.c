@@ -736,6 +736,7 @@ renumber(struct wfpsa_store *store)
     for (UINT32 slot = store->slots_used; slot > 0; slot--) {
         struct record *record = store_present(store, slot - 1);
         if (record) {
+            store->next_id += store->next_id == record->id; /* its own again is not another */
             record->id = store->next_id++;
             index_insert(&store->by_id, hash_of_id(record), record->slot);
         }
