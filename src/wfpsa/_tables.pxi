@@ -95,6 +95,13 @@ cdef uint32_t find_column(str name) except? 0xFFFFFFFF:
     return found
 
 
+cdef str why_lacking(const libwfpsa.wfpsa_columns *columns, uint32_t column):
+    """What to say of a column that a batch does not have."""
+    if libwfpsa.info_at(column).version > columns.version:
+        return f"this batch has no column {column_names[column]!r}: it was read with version={columns.version}"
+    return f"this batch has no column {column_names[column]!r}: fields= left it out"
+
+
 cdef object text_of(const libwfpsa.wfpsa_strings *strings, uint32_t code):
     if code == 0 or code > strings.count:
         return None
@@ -148,10 +155,9 @@ cdef object attribute_value(const libwfpsa.wfpsa_columns *columns, uint32_t colu
     global ipaddress_module, uuid_class
     cdef const libwfpsa.wfpsa_column_info *info = libwfpsa.info_at(column)
     cdef const uint8_t *cell
+    columns = libwfpsa.wfpsa_columns_home(columns, &row)
     if columns.columns[column] == NULL:
-        name = column_names[column]
-        reason = f"it was read with version={columns.version}"
-        raise AttributeError(f"this batch has no column {name!r}: {reason}", name=name)
+        raise AttributeError(why_lacking(columns, column), name=column_names[column])
     if libwfpsa.wfpsa_is_absent(columns, info, column, row):
         return None
     cell = <const uint8_t *>columns.columns[column] + row * info.width
