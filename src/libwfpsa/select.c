@@ -540,17 +540,33 @@ meet_subnets(const struct compiled *test, const uint8_t *cells, uint32_t count, 
     }
 }
 
+#define TOGETHER 64
+
+/* Searches for many cells at once, a step of each before the next step of any: one search has to wait for its memory,
+ * many need not. */
 static void
 meet_intervals(const struct compiled *test, const uint8_t *cells, uint32_t count, uint8_t *restrict met)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        const struct pair cell = {big_endian(cells + 16 * (size_t)i), big_endian(cells + 16 * (size_t)i + 8)};
-        const struct pair *last_begun = test->pairs; /* of the intervals that begin at the cell or before it */
+    const struct pair *pairs = test->pairs;
+    struct pair numbers[TOGETHER];
+    uint64_t found[TOGETHER]; /* the last interval that begins at the cell or before it, else the first */
+    for (uint32_t base = 0; base < count; base += TOGETHER) {
+        uint32_t few = count - base < TOGETHER ? count - base : TOGETHER;
+        for (uint32_t i = 0; i < few; i++) {
+            numbers[i].a = big_endian(cells + 16 * (size_t)(base + i));
+            numbers[i].b = big_endian(cells + 16 * (size_t)(base + i) + 8);
+            found[i] = 0;
+        }
         for (uint64_t left = test->count, half; left > 1; left -= half) {
             half = left / 2;
-            last_begun += 2 * half & (0 - at_or_after(cell, last_begun[2 * half]));
+            for (uint32_t i = 0; i < few; i++) {
+                found[i] += half & (0 - at_or_after(numbers[i], pairs[2 * (found[i] + half)]));
+            }
         }
-        met[i] = (uint8_t)(at_or_after(cell, last_begun[0]) & at_or_after(last_begun[1], cell));
+        for (uint32_t i = 0; i < few; i++) {
+            const struct pair *interval = &pairs[2 * found[i]];
+            met[base + i] = (uint8_t)(at_or_after(numbers[i], interval[0]) & at_or_after(interval[1], numbers[i]));
+        }
     }
 }
 

@@ -227,6 +227,8 @@ cdef class SaBatch:
 
 cdef object chosen_rows(object rows, Py_ssize_t length):
     """The rows of take() as a list of ints."""
+    cdef const char *marks
+    cdef Py_ssize_t at
     if isinstance(rows, (str, bytes, bytearray)):
         raise TypeError(f"rows must be indices or a mask, not {type(rows).__name__}")
     if PyObject_CheckBuffer(rows):
@@ -245,7 +247,9 @@ cdef object chosen_rows(object rows, Py_ssize_t length):
             return view.tolist()
         if len(view) != length:
             raise ValueError(f"a mask must have one boolean for each of the {length} contexts, not {len(view)}")
-        return [at for at, wanted in enumerate(view.tolist()) if wanted]
+        kept = view.tobytes()
+        marks = PyBytes_AS_STRING(kept)
+        return [at for at in range(length) if marks[at]]
     indices = list(rows)  # a copy: what is read may change it
     if any(isinstance(index, bool) for index in indices):
         raise TypeError("rows must be indices; a mask of booleans must be a buffer, such as a NumPy array")
