@@ -4,6 +4,7 @@ import gc
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Any
 from uuid import UUID
@@ -18,13 +19,14 @@ from support import COLUMNS, INFO, SLICES, out_of_memory, seeded, values, walk_a
 import wfpsa
 from wfpsa import AuthType, CipherType, TransformType, testing
 
-BATCHES = {version: seeded(600, 5, odd=True, version=version) for version in (0, 1)}
-"""Kept without memory of the C half: pickles of them."""
-PICKLES = {version: pickle.dumps(batch) for version, batch in BATCHES.items()}
-BATCHES.clear()
-
 ORDERED = [name for name in COLUMNS[1] if INFO[name]["kind"] in ("u8", "u16", "u32", "u64")]
 MOST = {"u8": 2**8 - 1, "u16": 2**16 - 1, "u32": 2**32 - 1, "u64": 2**64 - 1}
+
+
+@cache
+def pickled(version: int) -> bytes:
+    """600 contexts of all kinds, kept as a pickle: no memory of the C half."""
+    return pickle.dumps(seeded(600, 5, odd=True, version=version))
 
 
 # --- The plain reading ----------------------------------------------------------------------------
@@ -111,7 +113,7 @@ def conditions(draw: st.DrawFn, batch: wfpsa.SaBatch) -> dict[str, Any]:
 @settings(max_examples=150, deadline=None)
 @given(version=st.sampled_from([0, 1]), part=SLICES | st.just(slice(None)), again=SLICES, data=st.data())
 def test_where_keeps_what_a_plain_reading_keeps(version: int, part: slice, again: slice, data: st.DataObject) -> None:
-    batch = pickle.loads(PICKLES[version])[part]
+    batch = pickle.loads(pickled(version))[part]
     first = check(batch, data.draw(conditions(batch)))
     second = check(first, data.draw(conditions(first)))
     check(second[again], data.draw(conditions(second[again])))
@@ -120,7 +122,7 @@ def test_where_keeps_what_a_plain_reading_keeps(version: int, part: slice, again
 
 @pytest.mark.parametrize("version", [0, 1])
 def test_every_column_takes_each_of_its_values_and_absence(version: int) -> None:
-    batch = pickle.loads(PICKLES[version])
+    batch = pickle.loads(pickled(version))
     contexts = list(batch)
     for name in batch.columns:
         occurring = [getattr(context, name) for context in contexts]
@@ -131,7 +133,7 @@ def test_every_column_takes_each_of_its_values_and_absence(version: int) -> None
 
 
 def test_ranges_include_their_ends_and_may_be_open() -> None:
-    batch = pickle.loads(PICKLES[1])
+    batch = pickle.loads(pickled(1))
     for name in ORDERED:
         shown = sorted({value for value in batch[name].tolist() if value is not None})
         low, high = (shown[len(shown) // 4], shown[-len(shown) // 4]) if shown else (0, 9)
@@ -155,7 +157,7 @@ def test_absent_cells_meet_nothing_but_none() -> None:
 
 
 def test_all_ipv4_addresses_are_in_0_0_0_0_0_and_no_others() -> None:
-    batch = pickle.loads(PICKLES[1])
+    batch = pickle.loads(pickled(1))
     shown = [context.remote_address for context in batch]
     for net, kind in (("0.0.0.0/0", IPv4Address), ("::/0", IPv6Address)):
         found = batch.where(remote=net)
@@ -179,7 +181,7 @@ def test_names_are_compared_as_text_whatever_their_code() -> None:
 
 
 def test_values_may_be_given_in_each_form_that_the_batch_shows() -> None:
-    batch = pickle.loads(PICKLES[1])
+    batch = pickle.loads(pickled(1))
     context = next(one for one in batch if one.peer_private_address_out and one.key_module_out)
     row = list(batch).index(context)
     for name in ("remote_address", "peer_private_address_out", "key_module_out", "transform_out", "spi_out"):
