@@ -744,9 +744,16 @@ find_rows(struct pass *pass, uint64_t count, const struct compiled *tests, uint3
             memset(pass->met, 1, pass->rows);
             pick_all(pass->met, pass->rows, pass->picks);
         }
-        for (uint32_t i = 0; i < left; i++) {
-            uint32_t pick = pass->picks[i];
-            rows[found + i] = pass->direct ? (uint32_t)pass->first + pick : pass->homes[pick];
+        uint32_t *out = rows + found;
+        if (pass->direct) {
+            const uint32_t first = (uint32_t)pass->first;
+            for (uint32_t i = 0; i < left; i++) {
+                out[i] = first + pass->picks[i];
+            }
+        } else {
+            for (uint32_t i = 0; i < left; i++) {
+                out[i] = pass->homes[pass->picks[i]];
+            }
         }
         found += left;
     }
