@@ -80,7 +80,17 @@ def test_a_cython_extension_sums_what_python_sums(
 ) -> None:
     embedded.seed(500, 4, odd=True)
     batch = engine.snapshot(version=version)
-    for view in (batch, batch[::3], batch[::-1], batch[100:200], batch[:0], batch.take([3, 1, 3])):
+    chosen = batch.where(has_inbound=True)
+    for view in (
+        batch,
+        batch[::3],
+        batch[::-1],
+        batch[100:200],
+        batch[:0],
+        batch.take([3, 1, 3]),
+        chosen,
+        chosen[::-2],
+    ):
         assert walkers[0].totals(view) == expected_totals(view)
 
 

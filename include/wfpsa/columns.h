@@ -186,16 +186,31 @@ struct wfpsa_strings {
     char *text;
 };
 
-/* One batch. Read `length`, `version`, `columns` and `strings`; the rest is the builder's. */
+/* Asked of wfpsa_columns_cells instead of a column: the bytes of enum wfpsa_presence. */
+#define WFPSA_PRESENCE WFPSA_COLUMN_COUNT
+
+struct wfpsa_columns;
+
+/* What makes a batch a selection: rows of another batch, whose cells it gathers when they are first asked for. */
+struct wfpsa_selection {
+    struct wfpsa_columns *parent;           /* kept alive; itself no selection, so that these never chain */
+    uint32_t *rows;                         /* of the parent */
+    void *gathered[WFPSA_COLUMN_COUNT + 1]; /* the columns and the presence; NULL until wfpsa_columns_cells sets it */
+};
+
+/* One batch. Read `length`, `version` and `strings`, and the cells through the functions below: a selection has none
+ * until they are asked for. The rest is the builder's. */
 struct wfpsa_columns {
-    uint64_t length;                   /* contexts */
-    uint32_t version;                  /* 0 or 1: the structures it was decoded from */
-    void *columns[WFPSA_COLUMN_COUNT]; /* length cells each; NULL where the batch lacks the column */
-    uint8_t *presence;                 /* length bytes of enum wfpsa_presence */
-    struct wfpsa_strings strings;
+    uint64_t length;  /* contexts */
+    uint32_t version; /* 0 or 1: the structures it was decoded from */
+    void
+        *columns[WFPSA_COLUMN_COUNT]; /* length cells each; NULL where the batch lacks the column; all in selections */
+    uint8_t *presence;                /* length bytes of enum wfpsa_presence; NULL in selections */
+    struct wfpsa_strings strings;     /* in selections their parent's */
     uint64_t capacity;
     volatile int64_t references;
-    struct wfpsa_builder *builder; /* NULL once frozen */
+    struct wfpsa_builder *builder;     /* NULL once frozen */
+    struct wfpsa_selection *selection; /* NULL unless the batch is one */
 };
 
 /* A subnet; family 0 stands for any address. */
@@ -249,23 +264,48 @@ int wfpsa_columns_freeze(struct wfpsa_columns *columns);
  * Fails: WFPSA_NO_MEMORY. */
 int wfpsa_columns_set_strings(struct wfpsa_columns *columns, uint32_t count, const int32_t *offsets, const char *text);
 
-/* Bytes held by the arrays of a frozen batch, the strings included. */
-uint64_t wfpsa_columns_bytes(const struct wfpsa_columns *columns);
+/* Bytes that a frozen batch holds for so many of its rows, and for all its strings. Of a selection: for the rows'
+ * numbers and what it has gathered so far, not what it shares with the batch that it selects from. */
+uint64_t wfpsa_columns_bytes(const struct wfpsa_columns *columns, uint64_t rows);
 
 /* A batch lives until its last reference is released. Threads: any. NULL is allowed in release. */
 void wfpsa_columns_retain(struct wfpsa_columns *columns);
 void wfpsa_columns_release(struct wfpsa_columns *columns);
+
+/* The length cells of a column of a frozen batch, or with WFPSA_PRESENCE its presence bytes; *cells is NULL where the
+ * batch lacks the column. A selection gathers them the first time, for good.
+ * Owns: the batch. Threads: any, at once. Blocks: no. Fails: WFPSA_NO_MEMORY, only for a selection. */
+int wfpsa_columns_cells(const struct wfpsa_columns *columns, uint32_t column, const void **cells);
+
+/* Where the cells of a row are: the batch itself; for a selection the batch that it selects from, and *row becomes the
+ * row there. For who reads few rows and need not gather a column. */
+static inline const struct wfpsa_columns *
+wfpsa_columns_home(const struct wfpsa_columns *columns, uint64_t *row)
+{
+    if (columns->selection) {
+        *row = columns->selection->rows[*row];
+        return columns->selection->parent;
+    }
+    return columns;
+}
+
+static inline int
+wfpsa_columns_has(const struct wfpsa_columns *columns, uint32_t column)
+{
+    return (columns->selection ? columns->selection->parent : columns)->columns[column] != NULL;
+}
 
 /* Whether the cell holds no value. The batch must have the column. */
 static inline int
 wfpsa_is_absent(const struct wfpsa_columns *columns, const struct wfpsa_column_info *info, uint32_t column,
                 uint64_t row)
 {
+    const struct wfpsa_columns *home = wfpsa_columns_home(columns, &row);
     const uint8_t *cell;
     if (info->presence) {
-        return (columns->presence[row] & info->presence) == 0;
+        return (home->presence[row] & info->presence) == 0;
     }
-    cell = (const uint8_t *)columns->columns[column] + row * info->width;
+    cell = (const uint8_t *)home->columns[column] + row * info->width;
     if (info->absence == WFPSA_CODE_255) {
         return *cell == WFPSA_ENUM_ABSENT;
     }

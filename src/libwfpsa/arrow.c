@@ -240,7 +240,7 @@ wfpsa_arrow_schema(const struct wfpsa_columns *columns, unsigned options, struct
     schema->release = release_schema;
     schema->private_data = room;
     for (uint32_t i = 0; i < WFPSA_COLUMN_COUNT; i++) {
-        if (!columns->columns[i]) {
+        if (!wfpsa_columns_has(columns, i)) {
             continue;
         }
         if (!column_schema(wfpsa_column_info(i), options, &room->schemas[schema->n_children])) {
@@ -332,6 +332,18 @@ array_init(struct ArrowArray *array, struct shared *shared, int64_t length, int6
     return 1;
 }
 
+/* A column's cells (or the presence) from row `start` on; NULL, out of memory, where a selection cannot gather them.
+ */
+static const uint8_t *
+cells_from(const struct shared *shared, uint32_t column, uint64_t start)
+{
+    const void *cells;
+    if (wfpsa_columns_cells(shared->columns, column, &cells) != WFPSA_OK) {
+        return NULL;
+    }
+    return (const uint8_t *)cells + start * (column == WFPSA_PRESENCE ? 1 : wfpsa_column_info(column)->width);
+}
+
 /* A bitmap with a bit for each row, set where the test holds; *clear counts the others. */
 #define FILL_BITS(bits, length, clear, test)                                                                          \
     for (uint64_t row = 0; row < length; row += 8) {                                                                  \
@@ -347,7 +359,7 @@ array_init(struct ArrowArray *array, struct shared *shared, int64_t length, int6
     }
 
 static int
-fill_validity(struct ArrowArray *array, struct shared *shared, uint32_t column, uint64_t start)
+fill_validity(struct ArrowArray *array, struct shared *shared, uint32_t column, uint64_t start, const uint8_t *cells)
 {
     const struct wfpsa_columns *columns = shared->columns;
     const struct wfpsa_column_info *info = wfpsa_column_info(column);
@@ -361,10 +373,12 @@ fill_validity(struct ArrowArray *array, struct shared *shared, uint32_t column, 
         return 0;
     }
     if (info->presence) {
-        const uint8_t *presence = columns->presence + start, mask = info->presence;
+        const uint8_t *presence = cells_from(shared, WFPSA_PRESENCE, start), mask = info->presence;
+        if (!presence) {
+            return 0;
+        }
         FILL_BITS(bits, length, absent, presence[i] & mask)
     } else if (info->absence == WFPSA_CODE_255) {
-        const uint8_t *cells = (const uint8_t *)columns->columns[column] + start;
         FILL_BITS(bits, length, absent, cells[i] != 255)
     } else {
         FILL_BITS(bits, length, absent, !wfpsa_is_absent(columns, info, column, start + i))
@@ -375,10 +389,9 @@ fill_validity(struct ArrowArray *array, struct shared *shared, uint32_t column, 
 }
 
 static int
-fill_text(struct ArrowArray *array, struct shared *shared, uint32_t column, uint64_t start)
+fill_text(struct ArrowArray *array, struct shared *shared, uint32_t column, uint64_t start, const uint8_t *cells)
 {
     const struct wfpsa_column_info *info = wfpsa_column_info(column);
-    const uint8_t *cells = (const uint8_t *)shared->columns->columns[column] + start * info->width;
     char *(*put)(char *, const uint8_t *) = info->kind == WFPSA_GUID   ? put_guid
                                             : info->kind == WFPSA_IPV4 ? put_host_order_ipv4
                                                                        : put_address;
@@ -417,9 +430,8 @@ dictionary_init(struct ArrowArray *array, struct shared *shared, int64_t length,
 
 /* The values that occur, in rising order, as a dictionary of their names. */
 static int
-fill_names(struct ArrowArray *array, struct shared *shared, uint32_t column, uint64_t start, const char *const *names)
+fill_names(struct ArrowArray *array, struct shared *shared, const uint8_t *cells, const char *const *names)
 {
-    const uint8_t *cells = (const uint8_t *)shared->columns->columns[column] + start;
     uint64_t length = (uint64_t)array->length;
     uint8_t seen[256] = {0}, index[256] = {0};
     uint8_t *indices = shared_allocate(shared, length + 1);
@@ -467,17 +479,17 @@ fill_column(struct ArrowArray *array, struct shared *shared, uint32_t column, ui
 {
     const struct wfpsa_column_info *info = wfpsa_column_info(column);
     const struct wfpsa_strings *strings = &shared->columns->strings;
-    const uint8_t *cells = (const uint8_t *)shared->columns->columns[column] + start * info->width;
+    const uint8_t *cells = cells_from(shared, column, start);
     enum form form = form_of(info, options);
-    if (!array_init(array, shared, (int64_t)length, form == FORM_TEXT ? 3 : 2) ||
-        !fill_validity(array, shared, column, start)) {
+    if (!cells || !array_init(array, shared, (int64_t)length, form == FORM_TEXT ? 3 : 2) ||
+        !fill_validity(array, shared, column, start, cells)) {
         return 0;
     }
     if (form == FORM_TEXT) {
-        return fill_text(array, shared, column, start);
+        return fill_text(array, shared, column, start, cells);
     }
     if (form == FORM_NAMES) {
-        return fill_names(array, shared, column, start, names);
+        return fill_names(array, shared, cells, names);
     }
     if (form == FORM_BITS) {
         int64_t ignored = 0;
@@ -541,7 +553,7 @@ batch_array(struct wfpsa_columns *columns, uint64_t start, uint64_t length, unsi
     array->release = release_root;
     array->private_data = root;
     for (uint32_t i = 0; i < WFPSA_COLUMN_COUNT; i++) {
-        if (!columns->columns[i]) {
+        if (!wfpsa_columns_has(columns, i)) {
             continue;
         }
         struct ArrowArray *child = &root->arrays[array->n_children];

@@ -5,6 +5,7 @@
 
 #include "memory.h"
 #include "names.h"
+#include "selection.h"
 #include "wfpsa/columns.h"
 #include "wfpsa/wfp.h"
 
@@ -494,12 +495,15 @@ wfpsa_columns_set_strings(struct wfpsa_columns *columns, uint32_t count, const i
 }
 
 uint64_t
-wfpsa_columns_bytes(const struct wfpsa_columns *columns)
+wfpsa_columns_bytes(const struct wfpsa_columns *columns, uint64_t rows)
 {
     const struct wfpsa_strings *strings = &columns->strings;
-    uint64_t bytes = columns->length; /* presence */
+    uint64_t bytes = rows; /* presence */
+    if (columns->selection) {
+        return selection_bytes(columns->selection, rows);
+    }
     for (uint32_t i = 0; i < WFPSA_COLUMN_COUNT; i++) {
-        bytes += columns->columns[i] ? columns->length * infos[i].width : 0;
+        bytes += columns->columns[i] ? rows * infos[i].width : 0;
     }
     return bytes + ((uint64_t)strings->count + 2) * sizeof *strings->offsets +
            (uint64_t)strings->offsets[strings->count + 1];
@@ -515,6 +519,11 @@ void
 wfpsa_columns_release(struct wfpsa_columns *columns)
 {
     if (!columns || wfpsa_atomic_add(&columns->references, -1) > 0) {
+        return;
+    }
+    if (columns->selection) {
+        selection_free(columns->selection);
+        wfpsa_free(columns);
         return;
     }
     for (uint32_t i = 0; i < WFPSA_COLUMN_COUNT; i++) {

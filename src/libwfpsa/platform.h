@@ -143,6 +143,19 @@ wfpsa_atomic_store(volatile int64_t *value, int64_t now)
     InterlockedExchange64((volatile LONG64 *)value, now);
 }
 
+static inline void *
+wfpsa_atomic_load_pointer(void *volatile *pointer)
+{
+    return InterlockedCompareExchangePointer(pointer, NULL, NULL);
+}
+
+/* Sets a pointer that is still NULL: 1, or 0 where another thread was first. */
+static inline int
+wfpsa_atomic_set_pointer(void *volatile *pointer, void *now)
+{
+    return InterlockedCompareExchangePointer(pointer, now, NULL) == NULL;
+}
+
 static inline uint64_t
 wfpsa_monotonic_ns(void)
 {
@@ -307,6 +320,20 @@ static inline void
 wfpsa_atomic_store(volatile int64_t *value, int64_t now)
 {
     __atomic_store_n(value, now, __ATOMIC_SEQ_CST);
+}
+
+static inline void *
+wfpsa_atomic_load_pointer(void *volatile *pointer)
+{
+    return __atomic_load_n(pointer, __ATOMIC_ACQUIRE);
+}
+
+/* Sets a pointer that is still NULL: 1, or 0 where another thread was first. */
+static inline int
+wfpsa_atomic_set_pointer(void *volatile *pointer, void *now)
+{
+    void *before = NULL;
+    return __atomic_compare_exchange_n(pointer, &before, now, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
 
 static inline uint64_t

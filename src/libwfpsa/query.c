@@ -3,16 +3,8 @@
 
 #include <string.h>
 
+#include "gather.h"
 #include "memory.h"
-
-#define GATHER(type)                                                                                                  \
-    for (uint64_t i = 0; i < count; i++) {                                                                            \
-        ((type *)to)[i] = ((const type *)from)[(int64_t)start + step * (int64_t)(rows ? rows[i] : i)];                \
-    }
-
-struct bytes16 {
-    uint8_t bytes[16];
-};
 
 static void
 gather(void *to, const void *from, unsigned width, uint64_t start, int64_t step, const uint64_t *rows, uint64_t count)
@@ -21,23 +13,7 @@ gather(void *to, const void *from, unsigned width, uint64_t start, int64_t step,
         memcpy(to, (const char *)from + start * width, (size_t)(count * width));
         return;
     }
-    switch (width) {
-    case 1:
-        GATHER(uint8_t)
-        break;
-    case 2:
-        GATHER(uint16_t)
-        break;
-    case 4:
-        GATHER(uint32_t)
-        break;
-    case 8:
-        GATHER(uint64_t)
-        break;
-    default:
-        GATHER(struct bytes16)
-        break;
-    }
+    GATHER(to, from, width, count, (int64_t)start + step * (int64_t)(rows ? rows[i] : i))
 }
 
 /* Gives `taken` those names of `from` that its gathered codes refer to, in the same order, and new codes for them. */
@@ -94,9 +70,29 @@ take_names(struct wfpsa_columns *taken, const struct wfpsa_columns *from)
     return WFPSA_OK;
 }
 
+/* wfpsa_take of a selection: what is taken are rows of the batch that it selects from. */
+static struct wfpsa_columns *
+take_selected(const struct wfpsa_selection *selection, uint64_t start, int64_t step, const uint64_t *rows,
+              uint64_t count)
+{
+    struct wfpsa_columns *taken = NULL;
+    uint64_t *chosen = wfpsa_allocate(count, sizeof *chosen);
+    if (chosen) {
+        for (uint64_t i = 0; i < count; i++) {
+            chosen[i] = selection->rows[(int64_t)start + step * (int64_t)(rows ? rows[i] : i)];
+        }
+        taken = wfpsa_take(selection->parent, 0, 1, chosen, count);
+        wfpsa_free(chosen);
+    }
+    return taken;
+}
+
 struct wfpsa_columns *
 wfpsa_take(const struct wfpsa_columns *from, uint64_t start, int64_t step, const uint64_t *rows, uint64_t count)
 {
+    if (from->selection) {
+        return take_selected(from->selection, start, step, rows, count);
+    }
     uint8_t wanted[WFPSA_COLUMN_COUNT];
     for (uint32_t i = 0; i < WFPSA_COLUMN_COUNT; i++) {
         wanted[i] = from->columns[i] != NULL;
@@ -133,6 +129,8 @@ int
 wfpsa_rows_equal(const struct wfpsa_columns *a, uint64_t row_a, const struct wfpsa_columns *b, uint64_t row_b,
                  const uint8_t *wanted)
 {
+    a = wfpsa_columns_home(a, &row_a);
+    b = wfpsa_columns_home(b, &row_b);
     for (uint32_t i = 0; i < WFPSA_COLUMN_COUNT; i++) {
         const struct wfpsa_column_info *info = wfpsa_column_info(i);
         if (!a->columns[i] || !b->columns[i] || (wanted && !wanted[i])) {

@@ -45,7 +45,7 @@ cdef class SaBatch:
         """The names of the columns that this batch has, a tuple."""
         cdef uint32_t column
         return tuple([column_names[column] for column in range(libwfpsa.WFPSA_COLUMN_COUNT)
-                      if self.data.columns[column] != NULL])
+                      if libwfpsa.wfpsa_columns_has(self.data, column)])
 
     @property
     def backend(self):
@@ -64,14 +64,11 @@ cdef class SaBatch:
 
     @property
     def nbytes(self):
-        """The bytes of this batch's cells, and of the text of its names."""
-        cdef uint64_t every = libwfpsa.wfpsa_columns_bytes(self.data)
-        cdef uint64_t row = 1
-        cdef uint32_t column
-        for column in range(libwfpsa.WFPSA_COLUMN_COUNT):
-            if self.data.columns[column] != NULL:
-                row += libwfpsa.info_at(column).width
-        return every - row * (self.data.length - <uint64_t>self.length)
+        """The bytes of this batch's cells, and of the text of its names.
+
+        Of a selection: of the columns that it has gathered so far and 4 a context besides, not of what it keeps alive.
+        """
+        return libwfpsa.wfpsa_columns_bytes(self.data, self.length)
 
     def __len__(self):
         return self.length
@@ -81,8 +78,8 @@ cdef class SaBatch:
         cdef uint32_t column
         if isinstance(key, str):
             column = find_column(str.__str__(key))
-            if self.data.columns[column] == NULL:
-                raise KeyError(missing(self.data, column))
+            if not libwfpsa.wfpsa_columns_has(self.data, column):
+                raise KeyError(why_lacking(self.data, column))
             return batch_column(self, column)
         if isinstance(key, slice):
             PySlice_Unpack(key, &start, &stop, &step)
@@ -117,6 +114,46 @@ cdef class SaBatch:
         """How many contexts are equal to this one."""
         return sum(1 for found in self if found == value)
 
+    def where(self, *, local=None, remote=None, **conditions):
+        """A selection: the contexts that meet every condition, in the batch's order.
+
+        `local` and `remote` are subnets, one or a list of several: what the row shows as its address must lie in one.
+        An absent address lies in none, an IPv4 address in IPv4 subnets only. As in `snapshot()`, None is no condition.
+
+        Any other condition names a column. `spi_out=5` asks for that value, `spi_out=None` for its absence,
+        `spi_out={5, 6, None}` for any of them, `lifetime_seconds_out=(0, 3600)` for a range, both ends included, None
+        for an open end. Values are those that contexts show: ints, bools, enum members, addresses (or their text),
+        `uuid.UUID`s and str; only columns of integers that are no enums have ranges. Nothing that is absent meets a
+        condition but None.
+
+        The selection keeps this batch alive as long as it lives, and gathers a column the first time it is asked for;
+        `take()` copies instead, also for boolean masks and indices of NumPy. Without conditions: all the batch's rows.
+
+        Raises TypeError for an unknown condition or a wrong type, ValueError for an empty set, a reversed range, a
+        value out of range, or `local` and `remote` of different address families; KeyError for a column that this batch
+        lacks; MemoryError.
+        """
+        cdef libwfpsa.wfpsa_columns *selection
+        wanted = checked_conditions(self, local, remote, conditions)
+        if not wanted:
+            libwfpsa.wfpsa_columns_retain(self.data)
+            return new_batch(self.data, self.start, self.step, self.length, self.source, self.pushed)
+        selection = selected(self, wanted)
+        return new_batch(selection, 0, 1, selection.length, self.source, self.pushed)
+
+    def explain(self, *, local=None, remote=None, **conditions):
+        """What `where()` would look for, as text: a line for each condition, and who can apply it.
+
+        "engine (enum template)" is what `Engine.snapshot(local=, remote=)` leaves to the engine: one subnet for each
+        side, of which either SA of a context may be in; `where()` itself looks at the addresses that the row shows.
+        "here" runs in this package only. The arguments and errors are those of `where()`.
+        """
+        cdef _Condition condition
+        lines = []
+        for condition in checked_conditions(self, local, remote, conditions):
+            lines.append(f"{words_of(condition)}: {'engine (enum template)' if condition.pushed else 'here'}")
+        return "\n".join(lines) or "no conditions: all contexts"
+
     def take(self, rows):
         """A batch of its own with the given rows, in that order; a row may come more than once.
 
@@ -150,7 +187,7 @@ cdef class SaBatch:
         cdef uint32_t column
         cdef SaBatch whole = self
         cdef const libwfpsa.wfpsa_strings *strings
-        if self.step != 1 or <uint64_t>self.length != self.data.length:
+        if self.step != 1 or <uint64_t>self.length != self.data.length or self.data.selection != NULL:
             whole = taken(self, self.start, self.step, NULL, self.length)
         strings = &whole.data.strings
         cells = {}
@@ -183,22 +220,35 @@ cdef class SaBatch:
 
     def __wfpsa_view__(self):
         """A PyCapsule with a struct wfpsa_view of this batch, for C and Cython extensions: see wfpsa/view.h."""
+        cdef uint32_t column
+        cdef int status = libwfpsa.WFPSA_OK
+        cdef const void *presence = NULL
+        cdef const void **cells = <const void **>PyMem_Calloc(libwfpsa.WFPSA_COLUMN_COUNT, sizeof(void *))
         cdef libwfpsa.wfpsa_view *view = <libwfpsa.wfpsa_view *>PyMem_Calloc(1, sizeof(libwfpsa.wfpsa_view))
-        if view == NULL:
-            raise MemoryError
+        if cells != NULL and view != NULL:
+            with nogil:
+                status = libwfpsa.wfpsa_columns_cells(self.data, libwfpsa.WFPSA_PRESENCE, &presence)
+                for column in range(libwfpsa.WFPSA_COLUMN_COUNT):
+                    if status == libwfpsa.WFPSA_OK:
+                        status = libwfpsa.wfpsa_columns_cells(self.data, column, &cells[column])
+        if cells == NULL or view == NULL or status != libwfpsa.WFPSA_OK:
+            PyMem_Free(cells)
+            PyMem_Free(view)
+            raise MemoryError("no memory for the view of a batch")
         view.version = libwfpsa.WFPSA_VIEW_VERSION
         view.columns_count = libwfpsa.WFPSA_COLUMN_COUNT
         view.length = self.length
         view.start = self.start
         view.step = self.step
-        view.cells = <const void *const *>self.data.columns
-        view.presence = self.data.presence
+        view.cells = cells
+        view.presence = <const uint8_t *>presence
         view.names = self.data.strings.count
         view.offsets = self.data.strings.offsets
         view.text = self.data.strings.text
         try:
             capsule = PyCapsule_New(view, libwfpsa.WFPSA_VIEW_CAPSULE, free_view)
         except BaseException:
+            PyMem_Free(cells)
             PyMem_Free(view)
             raise
         PyCapsule_SetContext(capsule, self.data)
@@ -213,12 +263,16 @@ cdef class SaBatch:
 
 
 cdef void free_view(object capsule) noexcept:
+    cdef libwfpsa.wfpsa_view *view = <libwfpsa.wfpsa_view *>PyCapsule_GetPointer(capsule, libwfpsa.WFPSA_VIEW_CAPSULE)
     libwfpsa.wfpsa_columns_release(<libwfpsa.wfpsa_columns *>PyCapsule_GetContext(capsule))
-    PyMem_Free(PyCapsule_GetPointer(capsule, libwfpsa.WFPSA_VIEW_CAPSULE))
+    PyMem_Free(<void *>view.cells)
+    PyMem_Free(view)
 
 
 cdef object chosen_rows(object rows, Py_ssize_t length):
     """The rows of take() as a list of ints."""
+    cdef const char *marks
+    cdef Py_ssize_t at
     if isinstance(rows, (str, bytes, bytearray)):
         raise TypeError(f"rows must be indices or a mask, not {type(rows).__name__}")
     if PyObject_CheckBuffer(rows):
@@ -237,7 +291,9 @@ cdef object chosen_rows(object rows, Py_ssize_t length):
             return view.tolist()
         if len(view) != length:
             raise ValueError(f"a mask must have one boolean for each of the {length} contexts, not {len(view)}")
-        return [at for at, wanted in enumerate(view.tolist()) if wanted]
+        kept = view.tobytes()
+        marks = PyBytes_AS_STRING(kept)
+        return [at for at in range(length) if marks[at]]
     indices = list(rows)  # a copy: what is read may change it
     if any(isinstance(index, bool) for index in indices):
         raise TypeError("rows must be indices; a mask of booleans must be a buffer, such as a NumPy array")

@@ -26,8 +26,16 @@ cdef Column new_column(object owner, const uint8_t *cells, int kind, uint32_t wi
 
 cdef Column batch_column(SaBatch batch, uint32_t index):
     cdef const libwfpsa.wfpsa_column_info *info = libwfpsa.info_at(index)
-    cdef Column column = new_column(batch, <const uint8_t *>batch.data.columns[index], info.kind, info.width,
-                                    column_names[index], column_members[index], batch.start, batch.step, batch.length)
+    cdef const void *cells = batch.data.columns[index]
+    cdef int status
+    cdef Column column
+    if batch.data.selection != NULL:
+        with nogil:
+            status = libwfpsa.wfpsa_columns_cells(batch.data, index, &cells)
+        if status != libwfpsa.WFPSA_OK:
+            raise MemoryError(f"no memory for column {column_names[index]!r} of {batch.data.length} contexts")
+    column = new_column(batch, <const uint8_t *>cells, info.kind, info.width, column_names[index],
+                        column_members[index], batch.start, batch.step, batch.length)
     column.data = batch.data
     column.column = index
     return column

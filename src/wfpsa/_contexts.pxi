@@ -13,16 +13,21 @@ cdef str span(object context):
     parts = []
     for name in ("local_address", "remote_address"):
         column = find_column(name)
-        if columns.columns[column] != NULL:
+        if libwfpsa.wfpsa_columns_has(columns, column):
             address = attribute_value(columns, column, (<SaContext>context).row)
             parts.append("?" if address is None else str(address))
     return " -> ".join(parts)
 
 
+cdef uint8_t presence_of(SaBatch batch, uint64_t row) noexcept:
+    cdef const libwfpsa.wfpsa_columns *home = libwfpsa.wfpsa_columns_home(batch.data, &row)
+    return home.presence[row]
+
+
 cdef object direction_of(SaContext context, bint outbound):
     cdef SaDetails details
     cdef int bit = libwfpsa.WFPSA_PRESENT_OUTBOUND if outbound else libwfpsa.WFPSA_PRESENT_INBOUND
-    if not context.batch.data.presence[context.row] & bit:
+    if not presence_of(context.batch, context.row) & bit:
         return None
     details = SaDetails.__new__(SaDetails)
     details.batch = context.batch
@@ -62,12 +67,12 @@ cdef class SaContext:
                                          (<SaContext>other).row, NULL)
 
     def __hash__(self):
-        if self.batch.data.columns[libwfpsa.WFPSA_COLUMN_context_id] == NULL:
+        if not libwfpsa.wfpsa_columns_has(self.batch.data, libwfpsa.WFPSA_COLUMN_context_id):
             raise TypeError("a context read without its context_id (fields=) has no hash")
         return hash(attribute_value(self.batch.data, libwfpsa.WFPSA_COLUMN_context_id, self.row))
 
     def __repr__(self):
-        cdef uint8_t presence = self.batch.data.presence[self.row]
+        cdef uint8_t presence = presence_of(self.batch, self.row)
         sides = [name for name, bit in (("inbound", libwfpsa.WFPSA_PRESENT_INBOUND),
                                         ("outbound", libwfpsa.WFPSA_PRESENT_OUTBOUND)) if presence & bit]
         number = getattr(self, "context_id", "?")
@@ -102,7 +107,7 @@ cdef class SaDetails:
 
     def __hash__(self):
         cdef uint32_t column = libwfpsa.WFPSA_COLUMN_spi_out if self.outbound else libwfpsa.WFPSA_COLUMN_spi_in
-        if self.batch.data.columns[column] == NULL:
+        if not libwfpsa.wfpsa_columns_has(self.batch.data, column):
             raise TypeError("an SA read without its spi (fields=) has no hash")
         return hash((self.outbound, attribute_value(self.batch.data, column, self.row)))
 

@@ -29,7 +29,7 @@ cdef class Subscription:
     cdef libwfpsa.wfpsa_subscription *subscription
     cdef Session session
 
-# A view of rows start, start + step, ... of shared columns.
+# A view of rows start, start + step, ... of shared columns, which may be a selection of other columns' rows.
 cdef class SaBatch:
     cdef libwfpsa.wfpsa_columns *data
     cdef uint64_t start
@@ -80,6 +80,21 @@ cdef class ExpiryItems:
     cdef int from_buffer(self, Py_buffer *view) except -1
     cdef int from_numbers(self, list numbers) except -1
     cdef int allocate(self, uint64_t count) except -1
+
+# What wfpsa_condition takes; `values` is its array, which may point into `kept`.
+cdef class _Condition:
+    cdef uint32_t column
+    cdef int test
+    cdef bint or_absent
+    cdef uint64_t count
+    cdef uint64_t low
+    cdef uint64_t high
+    cdef bytes values
+    cdef list kept
+    cdef str name
+    cdef object wanted
+    cdef bint several
+    cdef bint pushed
 
 # A batch as an Arrow stream of a chosen shape.
 cdef class ArrowView:

@@ -27,6 +27,7 @@ from wfpsa import errors as _errors
 include "_tables.pxi"
 include "_columns.pxi"
 include "_contexts.pxi"
+include "_conditions.pxi"
 include "_batches.pxi"
 include "_keying.pxi"
 include "_sessions.pxi"

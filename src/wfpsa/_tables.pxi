@@ -100,6 +100,13 @@ cdef str unknown(str name):
     return f"unknown column {name!r}{hint}"
 
 
+cdef str why_lacking(const libwfpsa.wfpsa_columns *columns, uint32_t column):
+    """What to say of a column that a batch does not have."""
+    if libwfpsa.info_at(column).version > columns.version:
+        return f"this batch has no column {column_names[column]!r}: it was read with version={columns.version}"
+    return f"this batch has no column {column_names[column]!r}: it was left out by fields="
+
+
 cdef object text_of(const libwfpsa.wfpsa_strings *strings, uint32_t code):
     if code == 0 or code > strings.count:
         return None
@@ -148,22 +155,14 @@ cdef object address_object(const uint8_t *cell):
     return ipaddress_module.IPv6Address(PyBytes_FromStringAndSize(<const char *>cell, 16))
 
 
-cdef str missing(const libwfpsa.wfpsa_columns *columns, uint32_t column):
-    """Why a batch lacks a column."""
-    if libwfpsa.info_at(column).version > columns.version:
-        reason = f"it was read with version={columns.version}"
-    else:
-        reason = "it was left out by fields="
-    return f"this batch has no column {column_names[column]!r}: {reason}"
-
-
 cdef object attribute_value(const libwfpsa.wfpsa_columns *columns, uint32_t column, uint64_t row):
     """A cell as SaContext and SaDetails show it: addresses and GUIDs as objects, None where absent."""
     global ipaddress_module, uuid_class
     cdef const libwfpsa.wfpsa_column_info *info = libwfpsa.info_at(column)
     cdef const uint8_t *cell
+    columns = libwfpsa.wfpsa_columns_home(columns, &row)
     if columns.columns[column] == NULL:
-        raise AttributeError(missing(columns, column), name=column_names[column])
+        raise AttributeError(why_lacking(columns, column), name=column_names[column])
     if libwfpsa.wfpsa_is_absent(columns, info, column, row):
         return None
     cell = <const uint8_t *>columns.columns[column] + row * info.width

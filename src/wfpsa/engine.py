@@ -185,30 +185,8 @@ def _shape(store: _native.Store, options: dict[str, Any]) -> None:
         store.seed(options["contexts"], options.get("seed", 0), options.get("odd", False))
 
 
-def _subnet(value: "Subnet | None", argument: str) -> _SubnetParts | None:
-    """(4 or 6, 16 bytes as in an address column, prefix length) of a subnet or host; None for None."""
-    if value is None:
-        return None
-    import ipaddress
-
-    accepted = "a subnet or address such as '10.2.0.0/16' or '2001:db8::1'"
-    if not isinstance(
-        value, str | ipaddress.IPv4Network | ipaddress.IPv6Network | ipaddress.IPv4Address | ipaddress.IPv6Address
-    ):
-        raise TypeError(f"{argument} must be {accepted}, not {type(value).__name__}")
-    try:
-        network = ipaddress.ip_network(value)
-    except ValueError as error:
-        raise ValueError(f"{argument} must be {accepted}, not {value!r}: {error}") from None
-    if isinstance(network, ipaddress.IPv4Network):
-        return 4, b"\0" * 10 + b"\xff\xff" + network.network_address.packed, network.prefixlen
-    if getattr(network.network_address, "scope_id", None):
-        raise ValueError(f"{argument} must not have a scope, as {value!r} has")
-    return 6, network.network_address.packed, network.prefixlen
-
-
 def _subnets(local: "Subnet | None", remote: "Subnet | None") -> tuple[_SubnetParts | None, _SubnetParts | None]:
-    parts = _subnet(local, "local"), _subnet(remote, "remote")
+    parts = _native.subnet_parts(local, "local"), _native.subnet_parts(remote, "remote")
     if parts[0] and parts[1] and parts[0][0] != parts[1][0]:
         raise ValueError(f"local and remote must be of one address family, not {local!r} and {remote!r}")
     return parts

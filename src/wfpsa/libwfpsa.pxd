@@ -118,6 +118,7 @@ cdef extern from "wfpsa/columns.h" nogil:
         WFPSA_COLUMN_extended_mode_target_out
         # </columns>
         WFPSA_COLUMN_COUNT
+        WFPSA_PRESENCE
 
     enum:
         WFPSA_PRESENT_INBOUND
@@ -147,6 +148,10 @@ cdef extern from "wfpsa/columns.h" nogil:
         void **columns
         uint8_t *presence
         wfpsa_strings strings
+        wfpsa_selection *selection
+
+    struct wfpsa_selection:
+        wfpsa_columns *parent
 
     struct wfpsa_subnet:
         uint8_t family
@@ -172,9 +177,12 @@ cdef extern from "wfpsa/columns.h" nogil:
                               const wfpsa_subnets *subnets)
     int wfpsa_columns_freeze(wfpsa_columns *columns)
     int wfpsa_columns_set_strings(wfpsa_columns *columns, uint32_t count, const int32_t *offsets, const char *text)
-    uint64_t wfpsa_columns_bytes(const wfpsa_columns *columns)
+    uint64_t wfpsa_columns_bytes(const wfpsa_columns *columns, uint64_t rows)
     void wfpsa_columns_retain(wfpsa_columns *columns)
     void wfpsa_columns_release(wfpsa_columns *columns)
+    int wfpsa_columns_cells(const wfpsa_columns *columns, uint32_t column, const void **cells)
+    const wfpsa_columns *wfpsa_columns_home(const wfpsa_columns *columns, uint64_t *row)
+    bint wfpsa_columns_has(const wfpsa_columns *columns, uint32_t column)
     bint wfpsa_is_absent(const wfpsa_columns *columns, const wfpsa_column_info *info, uint32_t column, uint64_t row)
 
 cdef extern from "wfpsa/view.h" nogil:
@@ -209,6 +217,27 @@ cdef extern from "wfpsa/query.h" nogil:
                               uint64_t count)
     bint wfpsa_rows_equal(const wfpsa_columns *a, uint64_t row_a, const wfpsa_columns *b, uint64_t row_b,
                           const uint8_t *wanted)
+
+    enum wfpsa_test:
+        WFPSA_ONE_OF
+        WFPSA_WITHIN
+        WFPSA_IN_NETS
+
+    struct wfpsa_text:
+        const char *text
+        uint64_t length
+
+    struct wfpsa_condition:
+        uint32_t column
+        wfpsa_test test
+        int or_absent
+        uint64_t count
+        const void *values
+        uint64_t low
+        uint64_t high
+
+    int wfpsa_select(wfpsa_columns *source, uint64_t start, int64_t step, uint64_t count,
+                     const wfpsa_condition *conditions, uint32_t conditions_count, wfpsa_columns **selection)
 
 cdef extern from "wfpsa/layout.h" nogil:
     struct wfpsa_layout:

@@ -964,13 +964,13 @@ freezing_ends_the_building_and_gives_back_what_is_spare(void)
         for (uint32_t i = 0; i < WFPSA_COLUMN_COUNT; i++) {
             bytes += batch->columns[i] ? 70 * wfpsa_column_info(i)->width : 0;
         }
-        CHECK_EQUAL(wfpsa_columns_bytes(batch), bytes + 4 * 4 + 7);
+        CHECK_EQUAL(wfpsa_columns_bytes(batch, batch->length), bytes + 4 * 4 + 7);
         wfpsa_columns_release(batch);
     }
     struct wfpsa_columns *empty = wfpsa_columns_new(1);
     CHECK_EQUAL(wfpsa_columns_freeze(empty), WFPSA_OK);
     CHECK_EQUAL(empty->length, 0);
-    CHECK_EQUAL(wfpsa_columns_bytes(empty), 8);
+    CHECK_EQUAL(wfpsa_columns_bytes(empty, 0), 8);
     wfpsa_columns_release(empty);
     forget_pieces();
 }
@@ -1029,7 +1029,7 @@ a_batch_of_given_rows_has_the_wanted_columns_and_the_given_names(void)
     CHECK(name_is(batch, 1, "abc", 3) && name_is(batch, 2, "", 0) && name_is(batch, 3, "defgh", 5));
     CHECK_EQUAL(wfpsa_columns_set_strings(batch, 0, NULL, NULL), WFPSA_OK);
     CHECK_EQUAL(batch->strings.count, 0);
-    CHECK_EQUAL(wfpsa_columns_bytes(batch), 3 * (1 + 8 + 4 + 8) + 8);
+    CHECK_EQUAL(wfpsa_columns_bytes(batch, batch->length), 3 * (1 + 8 + 4 + 8) + 8);
     wfpsa_columns_release(batch);
 
     batch = wfpsa_columns_new_rows(0, NULL, 0);
