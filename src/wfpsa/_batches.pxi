@@ -163,7 +163,7 @@ cdef class SaBatch:
         return unpickled_batch, (self.data.version, whole.length, cells, presence, names, self.source, self.pushed)
 
     def arrow(self, *, addresses="binary", enums="integer"):
-        """This batch as an Arrow stream of the shape asked for, to be handed to any Arrow consumer.
+        """This batch as Arrow data of the shape asked for, to be handed to any Arrow consumer.
 
         `addresses="text"` gives addresses and GUIDs as text instead of 16 bytes (peer_private_address: instead of an
         integer), `enums="name"` enumerations as dictionaries of names instead of integers.
@@ -183,6 +183,9 @@ cdef class SaBatch:
 
     def __arrow_c_schema__(self):
         return arrow_schema(self, 0)
+
+    def __arrow_c_array__(self, requested_schema=None):
+        return arrow_schema(self, 0), arrow_array(self, 0)
 
     def __arrow_c_stream__(self, requested_schema=None):
         return arrow_stream(self, 0)
@@ -306,10 +309,13 @@ cdef class SaBatchIterator:
 @cython.final
 @cython.no_gc
 cdef class ArrowView:
-    """A batch as an Arrow stream of a chosen shape; see SaBatch.arrow."""
+    """A batch as Arrow data of a chosen shape; see SaBatch.arrow."""
 
     def __arrow_c_schema__(self):
         return arrow_schema(self.batch, self.options)
+
+    def __arrow_c_array__(self, requested_schema=None):
+        return arrow_schema(self.batch, self.options), arrow_array(self.batch, self.options)
 
     def __arrow_c_stream__(self, requested_schema=None):
         return arrow_stream(self.batch, self.options)
@@ -320,6 +326,13 @@ cdef void free_schema(object capsule) noexcept:
     if schema.release != NULL:
         schema.release(schema)
     PyMem_Free(schema)
+
+
+cdef void free_array(object capsule) noexcept:
+    cdef libwfpsa.ArrowArray *array = <libwfpsa.ArrowArray *>PyCapsule_GetPointer(capsule, "arrow_array")
+    if array.release != NULL:
+        array.release(array)
+    PyMem_Free(array)
 
 
 cdef void free_stream(object capsule) noexcept:
@@ -336,6 +349,20 @@ cdef object arrow_schema(SaBatch batch, unsigned int options):
         raise MemoryError
     capsule = PyCapsule_New(schema, "arrow_schema", free_schema)
     if libwfpsa.wfpsa_arrow_schema(batch.data, options, schema) != libwfpsa.WFPSA_OK:
+        raise MemoryError
+    return capsule
+
+
+cdef object arrow_array(SaBatch batch, unsigned int options):
+    cdef libwfpsa.ArrowArray *array
+    if batch.step != 1:
+        batch = taken(batch, batch.start, batch.step, NULL, batch.length)
+    array = <libwfpsa.ArrowArray *>PyMem_Calloc(1, sizeof(libwfpsa.ArrowArray))
+    if array == NULL:
+        raise MemoryError
+    capsule = PyCapsule_New(array, "arrow_array", free_array)
+    if libwfpsa.wfpsa_arrow_array(batch.data, batch.start, batch.length, options,
+                                  <const char *const *const *>enum_names, array) != libwfpsa.WFPSA_OK:
         raise MemoryError
     return capsule
 

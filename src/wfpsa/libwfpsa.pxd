@@ -261,6 +261,8 @@ cdef extern from "wfpsa/arrow.h" nogil:
     int wfpsa_arrow_schema(const wfpsa_columns *columns, unsigned options, ArrowSchema *schema)
     int wfpsa_arrow_stream(wfpsa_columns *columns, uint64_t start, uint64_t length, unsigned options,
                            const char *const *const *names, ArrowArrayStream *stream)
+    int wfpsa_arrow_array(wfpsa_columns *columns, uint64_t start, uint64_t length, unsigned options,
+                          const char *const *const *names, ArrowArray *array)
 
 cdef extern from "wfpsa/embedded.h" nogil:
     struct wfpsa_store
