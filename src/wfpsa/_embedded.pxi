@@ -1,6 +1,8 @@
 # The embedded engine's controls: stores, and what is alive in the process.
 
 RIGHTS = ("administrator", "network_operator", "read_only", "everyone")
+cdef uint32_t ERROR_NOT_ENOUGH_MEMORY = 8
+cdef uint32_t FWP_E_ALREADY_EXISTS = 0x80320009
 KEY_MARK = PyBytes_FromStringAndSize(libwfpsa.WFPSA_KEY_MARK, libwfpsa.WFPSA_KEY_MARK_BYTES)
 
 
@@ -90,6 +92,23 @@ cdef class Store:
             code = libwfpsa.wfpsa_keying_store(self.store, &context_id, inside, outside)
         del kept
         return code, context_id
+
+    def replay(self, SaBatch batch not None):
+        """Adds the contexts of a batch as they were, all or none; ValueError where an id is taken, or there are none.
+        """
+        cdef uint64_t failed = 0
+        cdef uint32_t code
+        if batch.data.columns[libwfpsa.WFPSA_COLUMN_context_id] == NULL:
+            raise ValueError(f"{missing(batch.data, libwfpsa.WFPSA_COLUMN_context_id)}; it cannot be replayed")
+        with nogil:
+            code = libwfpsa.wfpsa_replay(self.store, batch.data, batch.start, batch.step, batch.length, &failed)
+        if code == ERROR_NOT_ENOUGH_MEMORY:
+            raise MemoryError(f"no memory for {batch.length} contexts")
+        if code == FWP_E_ALREADY_EXISTS:
+            raise ValueError(f"context {batch['context_id'][failed]} is in the engine already, or twice in the batch: "
+                             "nothing was added")
+        if code:
+            raise _errors.failure(code, "wfpsa_replay")
 
     def churn(self, uint64_t per_second, uint64_t seed):
         """From now on so many contexts a second come, and as many go."""

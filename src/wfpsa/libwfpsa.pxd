@@ -307,3 +307,7 @@ cdef extern from "wfpsa/embedded.h" nogil:
     int wfpsa_embedded_misuse(uint32_t index, const char **function, const char **what, int64_t *count)
     void wfpsa_embedded_forget_misuses()
     void wfpsa_embedded_fail_allocation(uint64_t nth)
+
+cdef extern from "wfpsa/replay.h" nogil:
+    uint32_t wfpsa_replay(wfpsa_store *store, const wfpsa_columns *columns, uint64_t start, int64_t step,
+                          uint64_t count, uint64_t *failed)
