@@ -175,10 +175,10 @@ def _rights(text: str) -> str:
 
 
 _OPTIONS: dict[str, tuple[Any, str]] = {
-    "replay": (_path, "the path of a saved batch"),
     "contexts": (_count, "a number of contexts up to 10000000"),
     "seed": (_whole, "a number"),
     "odd": (_flag, "0 or 1"),
+    "replay": (_path, "the path of a saved batch"),
     "latency_us": (_microseconds, "microseconds from 0 to 60000000"),
     "entry_latency_us": (_microseconds, "microseconds from 0 to 60000000"),
     "clock": (_manual, '"real" or "manual"'),
