@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "live: needs a real Windows Filtering Platform and an elevated user")
 
 
-PACKAGES = ("numpy", "pandas", "polars", "pyarrow", "win32more")
+PACKAGES = ("nanoarrow", "numpy", "pandas", "polars", "pyarrow", "win32more")
 """What `needs_` may be followed by."""
 
 

@@ -6,7 +6,7 @@ from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_uint32, c_uint64,
 from types import SimpleNamespace
 
 import wfpsa.engine
-from wfpsa import SaBundle, Traffic, _native, testing
+from wfpsa import SaBatch, SaBundle, Traffic, _native, testing
 
 
 class _Live(ctypes.Structure):
@@ -98,6 +98,10 @@ class Store:
     ) -> tuple[int, int]:
         adder = ctypes.cast(self.dll.wfpsa_store_add, c_void_p).value or 0
         return _native.add_context(adder, self._store, context_id, traffic, inbound, outbound)
+
+    def replay(self, batch: SaBatch) -> None:
+        replayer = ctypes.cast(self.dll.wfpsa_store_replay, c_void_p).value or 0
+        _native.replay_into(replayer, self._store, batch)
 
     def churn(self, per_second: int, seed: int) -> None:
         if not self.dll.wfpsa_store_churn(self._store, _unsigned(per_second), _unsigned(seed)):

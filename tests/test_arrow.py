@@ -1,13 +1,16 @@
-"""Batches as Arrow data: what pyarrow and DuckDB make of them, value by value."""
+"""Batches as Arrow data: what pyarrow, polars, pandas, DuckDB and nanoarrow make of them, value by value."""
 
+import gc
+from collections.abc import Callable
 from ipaddress import IPv4Address
+from typing import Any
 from uuid import UUID
 
 import pages
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import COLUMNS, INFO, SLICES, seeded
+from support import COLUMNS, INFO, SLICES, seeded, values
 
 import wfpsa
 from wfpsa import testing
@@ -113,7 +116,7 @@ def memoryview_address(column: wfpsa.Column[int]) -> int:
 
 
 @pytest.mark.parametrize("version", [0, 1])
-def test_the_schema_has_types_nullability_source_and_note_of_each_column(version: int) -> None:
+def test_the_schema_has_types_nullability_source_note_and_unit_of_each_column(version: int) -> None:
     batch = seeded(1, version=version)
     for table, types in (
         (pa.table(batch), TYPES),
@@ -124,7 +127,10 @@ def test_the_schema_has_types_nullability_source_and_note_of_each_column(version
             field, info = table.schema.field(name), INFO[name]
             assert str(field.type) == types[info["kind"]], name
             assert field.nullable is (info["absence"] != "never"), name
-            assert field.metadata == {b"source": info["source"].encode(), b"note": info["note"].encode()}
+            expected = {b"source": info["source"].encode(), b"note": info["note"].encode()}
+            if unit := next((unit for unit in ("seconds", "kilobytes", "packets") if f"_{unit}" in name), None):
+                expected[b"unit"] = unit.encode()
+            assert field.metadata == expected, name
 
 
 def test_the_schema_alone_is_the_streams() -> None:
@@ -157,11 +163,13 @@ def test_a_batch_can_be_consumed_again_and_again() -> None:
         reader.read_next_batch()
 
 
-def test_a_stream_or_schema_that_nobody_consumes_leaves_nothing_behind() -> None:
+def test_what_nobody_consumes_leaves_nothing_behind() -> None:
     batch = seeded(50)
     alive = testing.live_counters()
     for source in (batch, batch[::2], batch.arrow(addresses="text", enums="name")):
         source.__arrow_c_schema__()
+        source.__arrow_c_array__()
+        source.__arrow_c_array__(None)
         source.__arrow_c_stream__()
         source.__arrow_c_stream__(None)
         pa.RecordBatchReader.from_stream(source).schema  # noqa: B018 - and not a row
@@ -175,8 +183,56 @@ def test_a_stream_is_handed_over_once() -> None:
         pa.RecordBatchReader._import_from_c_capsule(capsule)
 
 
+def test_an_array_is_handed_over_once() -> None:
+    schema, array = seeded(5).__arrow_c_array__()
+    assert pa.RecordBatch._import_from_c_capsule(schema, array).num_rows == 5
+    schema, _ = seeded(5).__arrow_c_array__()
+    with pytest.raises(pa.ArrowInvalid, match="released"):
+        pa.RecordBatch._import_from_c_capsule(schema, array)
+
+
+def test_the_array_is_the_chunk_of_the_stream_and_is_not_copied_either() -> None:
+    batch = seeded(300, 4, odd=True)
+    for part in (batch, batch[40:90], batch[::-3], batch[:0]):
+        for source in (part, part.arrow(addresses="text", enums="name")):
+            found = pa.record_batch(source)
+            found.validate(full=True)
+            assert found.schema.equals(pa.schema(source), check_metadata=True)
+            assert pa.Table.from_batches([found]).equals(pa.table(source))
+    assert pa.record_batch(batch)["context_id"].buffers()[1].address == memoryview_address(batch["context_id"])
+
+
+def test_a_record_batch_outlives_the_batch() -> None:
+    batch = seeded(200, 2, odd=True)
+    expected = values(batch)
+    record_batch = pa.record_batch(batch[::-1])
+    column = pa.record_batch(batch)["main_mode_target_out"]
+    del batch
+    assert {name: record_batch[name].to_pylist()[::-1] for name in record_batch.schema.names} == expected
+    assert column.to_pylist() == expected["main_mode_target_out"]
+
+
+def test_no_text_occurs_twice_in_a_dictionary() -> None:
+    lone = ("lone \ud83d", "lone \ude00", "lone \ufffd", "\ud83d\ud83d\ude00", "\ufffd\U0001f600", "", "plain")
+    identities = [pages.Identity(main_mode_target=name) for name in (*lone, None)]
+    contexts = [
+        pages.Context(outbound=pages.Details(bundle=pages.Bundle(identity=identity))) for identity in identities
+    ]
+    page = pages.build(contexts, 1)
+    batch = testing.decode_page(page.address, page.count)
+    expected = [*["lone \ufffd"] * 3, *["\ufffd\U0001f600"] * 2, "", "plain", None]
+    assert batch["main_mode_target_out"].tolist() == expected
+    for part in (batch, batch[6:], batch[:0]):
+        table = pa.table(part)
+        table.validate(full=True)
+        assert table["main_mode_target_out"].to_pylist() == part["main_mode_target_out"].tolist()
+        dictionary = table["main_mode_target_out"].chunk(0).dictionary.to_pylist() if len(part) else []
+        assert len(set(dictionary)) == len(dictionary)
+
+
 def test_a_requested_schema_may_be_given() -> None:
     batch = seeded(5)
+    assert [type(part).__name__ for part in batch.__arrow_c_array__(requested_schema=None)] == ["PyCapsule"] * 2
     assert "arrow_array_stream" in repr(
         batch.__arrow_c_stream__(requested_schema=pa.schema(batch).__arrow_c_schema__())
     )
@@ -212,3 +268,167 @@ def test_duckdb_takes_a_batch_as_it_is() -> None:
         assert rows == list(zip(*(readable(batch, name) for name in names), strict=True))
         connection.unregister("contexts")
         connection.unregister("readable")
+
+
+# --- Five consumers -------------------------------------------------------------------------------
+
+Source = Any  # a batch, or what arrow() gives
+Values = dict[str, list[object]]
+
+
+def pyarrow_table(source: Source) -> Callable[[], Values]:
+    table = pa.table(source)
+    return lambda: {name: table[name].to_pylist() for name in table.column_names}
+
+
+def pyarrow_record_batch(source: Source) -> Callable[[], Values]:
+    record_batch = pa.record_batch(source)
+    return lambda: {name: record_batch[name].to_pylist() for name in record_batch.schema.names}
+
+
+def polars_frame(source: Source) -> Callable[[], Values]:
+    import polars as pl
+
+    # A batch is a sequence as well, and that is what polars would take it for.
+    frame = pl.DataFrame(source.arrow() if isinstance(source, wfpsa.SaBatch) else source)
+    return lambda: {name: frame[name].to_list() for name in frame.columns}
+
+
+def polars_scan(source: Source) -> Callable[[], Values]:
+    import polars as pl
+
+    frame = pl.scan_arrow_c_stream(source).collect()
+    return lambda: {name: frame[name].to_list() for name in frame.columns}
+
+
+def pandas_frame(source: Source) -> Callable[[], Values]:
+    import pandas as pd
+
+    frame = pd.DataFrame.from_arrow(source)
+    return lambda: {
+        name: [None if pd.isna(value) else value for value in frame[name].tolist()] for name in frame.columns
+    }
+
+
+def duckdb_relation(source: Source) -> Callable[[], Values]:
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.register("contexts", source)
+
+    def read() -> Values:
+        with connection:
+            found = connection.execute("SELECT * FROM contexts")
+            names = [column[0] for column in found.description]
+            rows = found.fetchall()
+            connection.unregister("contexts")
+        return {name: [row[at] for row in rows] for at, name in enumerate(names)}
+
+    return read
+
+
+def children_of(array: Any) -> Values:
+    """The columns of a nanoarrow.Array of structs."""
+    pairs = zip(array.schema.fields, array.iter_children(), strict=True)
+    return {field.name: column.to_pylist() if len(column) else [] for field, column in pairs}
+
+
+def nanoarrow_array(source: Source) -> Callable[[], Values]:
+    import nanoarrow as na
+
+    array = na.Array(source)
+    return lambda: children_of(array)
+
+
+def nanoarrow_stream(source: Source) -> Callable[[], Values]:
+    import nanoarrow as na
+
+    stream = na.ArrayStream(source)
+
+    return lambda: children_of(stream.read_all())
+
+
+CONSUMERS = pytest.mark.parametrize(
+    "consume",
+    [
+        pyarrow_table,
+        pyarrow_record_batch,
+        pytest.param(polars_frame, marks=pytest.mark.needs_polars),
+        pytest.param(polars_scan, marks=pytest.mark.needs_polars),
+        pytest.param(pandas_frame, marks=pytest.mark.needs_pandas),
+        duckdb_relation,
+        pytest.param(nanoarrow_array, marks=pytest.mark.needs_nanoarrow),
+        pytest.param(nanoarrow_stream, marks=pytest.mark.needs_nanoarrow),
+    ],
+    ids=lambda consume: consume.__name__,
+)
+
+
+def assert_same(found: Values, expected: Values, *, floats: bool = False) -> None:
+    """The same columns and values; with `floats` a number beside an absent one has the precision of a float."""
+    assert list(found) == list(expected)
+    for name, wanted in expected.items():
+        if floats and None in wanted:
+            wanted = [float(value) if type(value) is int else value for value in wanted]
+        assert found[name] == wanted, name
+
+
+@CONSUMERS
+@pytest.mark.parametrize("version", [0, 1])
+def test_every_consumer_reads_every_value_of_every_part(
+    consume: Callable[[Source], Callable[[], Values]], version: int
+) -> None:
+    batch = seeded(300, 6, odd=True, version=version)
+    floats = consume is pandas_frame
+    for part in (batch, batch[7:200], batch[::-3], batch[11:12], batch[:0], batch.take([5, 5, 0])):
+        assert_same(consume(part)(), values(part), floats=floats)
+        shown = {name: readable(part, name) for name in part.columns if INFO[name]["kind"] in ("ipv4", "guid", "enum")}
+        found = consume(part.arrow(addresses="text", enums="name"))()
+        assert_same({name: found[name] for name in shown}, shown)
+
+
+@CONSUMERS
+def test_every_consumer_reads_a_projection(
+    consume: Callable[[Source], Callable[[], Values]], embedded: testing.EmbeddedEngine, engine: wfpsa.Engine
+) -> None:
+    embedded.seed(100, 3, odd=True)
+    for fields in (wfpsa.CORE_FIELDS, ["main_mode_target_in"], ["context_id", "transform_out", "udp_local_port_in"]):
+        batch = engine.snapshot(fields=fields)
+        assert_same(consume(batch)(), values(batch), floats=consume is pandas_frame)
+
+
+@CONSUMERS
+def test_what_a_consumer_holds_outlives_the_engine_and_the_batch(
+    consume: Callable[[Source], Callable[[], Values]],
+) -> None:
+    with wfpsa.open_engine("embedded:?contexts=150&seed=9&odd=1") as engine:
+        batch = engine.snapshot()
+    expected = values(batch)
+    read, read_part = consume(batch), consume(batch[10:20].arrow(enums="name"))
+    del engine, batch
+    gc.collect()
+    assert_same(read(), expected, floats=consume is pandas_frame)
+    assert read_part()["context_id"] == expected["context_id"][10:20]
+
+
+@CONSUMERS
+def test_a_consumer_may_take_a_batch_twice_and_read_neither(
+    consume: Callable[[Source], Callable[[], Values]],
+) -> None:
+    batch = seeded(60, 9, odd=True)
+    view = batch.arrow(addresses="text")
+    for source in (batch, view):
+        first, second = consume(source), consume(source)
+        assert first()["context_id"] == second()["context_id"] == batch["context_id"].tolist()
+        consume(source)
+    del first, second, batch, view, source
+
+
+@pytest.mark.needs_pandas
+def test_pandas_keeps_numbers_and_absence_apart_with_the_types_of_arrow() -> None:
+    import pandas as pd
+
+    batch = seeded(200, 6, odd=True)
+    frame = pa.table(batch).to_pandas(types_mapper=pd.ArrowDtype)
+    for name in batch.columns:
+        assert [None if value is pd.NA else value for value in frame[name].tolist()] == batch[name].tolist(), name

@@ -89,7 +89,7 @@ MALFORMED = [
     ("embedded:é", "1 to 63 letters"),
     ("embedded:" + "x" * 64, "1 to 63 letters"),
     ("embedded:#1", "1 to 63 letters"),
-    ("embedded:?context=1", "unknown option 'context' in target .*; known: contexts, seed, odd"),
+    ("embedded:?context=1", "unknown option 'context' in target .*; known: contexts, seed, odd, replay"),
     ("embedded:?contexts=1&", "unknown option ''"),
     ("embedded:??contexts=1", r"unknown option '\?contexts'"),
     ("embedded:?contexts=1&contexts=1", "'contexts' occurs twice"),

@@ -30,6 +30,7 @@ FLOORS = {
     "wfpsa.statistics": 0,
     "wfpsa.keying": 1,
     "wfpsa.subscription": 2,
+    "wfpsa.saved": 2,
     "wfpsa._import_failure": 0,
     "wfpsa.engine": 3,
     "wfpsa": 4,
@@ -47,6 +48,7 @@ CONTROLS = {
     "engine_functions",
     "fail_allocation",
     "live_counters",
+    "replay_into",
     "switches",
     "take_misuses",
 }
@@ -216,6 +218,10 @@ with wfpsa.open_engine("embedded:?contexts=500&seed=1&odd=1&clock=manual") as en
     assert pickle.loads(pickle.dumps(batch))[0] == engine.get(context.context_id) == context
     assert list(batch.take(memoryview(bytes([1, 0])))) == [batch[1], batch[0]]
     assert "arrow_array_stream" in repr(batch.__arrow_c_stream__())
+    try:
+        batch.save("recording")
+    except ImportError as error:
+        assert "wfpsa[arrow]" in str(error)
     report = engine.expire(batch["context_id"])
     report.raise_for_failures()
     print(len(pages), len(batch) == report.counts[wfpsa.Outcome.EXPIRED])

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import oracle
@@ -117,6 +118,21 @@ def test_no_arrow_stream_or_file_holds_key_bytes(version: int) -> None:
             writer.write_table(table)
         assert_secret(file.getvalue())
         assert_secret(str(table.slice(0, 200).to_pylist()))
+
+
+@VERSIONS
+def test_no_saved_file_holds_key_bytes_nor_do_replayed_keys_surface(
+    tmp_path: Path, embedded: testing.EmbeddedEngine, engine: wfpsa.Engine, version: int
+) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "recording"
+    population(version).save(path)
+    assert_secret(path.read_bytes())
+    embedded.replay(path)
+    engine.snapshot(version=version).save(path, overwrite=True)
+    assert_secret(path.read_bytes())
+    for address, count in raw_pages(embedded, version, 501):  # what stands for keys there is the mark again
+        assert all((testing.KEY_MARK * 8).startswith(blob) for blob in key_blobs(address, count, version))
 
 
 def test_no_report_or_error_holds_key_bytes(embedded: testing.EmbeddedEngine, engine: wfpsa.Engine) -> None:

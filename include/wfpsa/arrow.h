@@ -59,8 +59,9 @@ enum wfpsa_arrow_options {
     WFPSA_ARROW_NAMED_ENUMS = 2     /* enums as dictionaries of names instead of integers */
 };
 
-/* Absent cells are nulls, booleans Arrow bools, names dictionaries; every field's metadata has its source and note.
- * Owns: the caller, until it calls release. Threads: any. Blocks: no. Fails: WFPSA_NO_MEMORY. */
+/* Absent cells are nulls, booleans Arrow bools, names dictionaries; every field's metadata has its source and note,
+ * and its unit where it has one. Owns: the caller, until it calls release. Threads: any. Blocks: no. Fails:
+ * WFPSA_NO_MEMORY. */
 int wfpsa_arrow_schema(const struct wfpsa_columns *columns, unsigned options, struct ArrowSchema *schema);
 
 /* A stream of one chunk, the rows start to start + length. names[column], where not NULL, has the 256 names of an enum
@@ -68,6 +69,11 @@ int wfpsa_arrow_schema(const struct wfpsa_columns *columns, unsigned options, st
  * Owns, Threads, Blocks, Fails: as above. */
 int wfpsa_arrow_stream(struct wfpsa_columns *columns, uint64_t start, uint64_t length, unsigned options,
                        const char *const *const *names, struct ArrowArrayStream *stream);
+
+/* The same rows as one struct array; its type is what wfpsa_arrow_schema says for the same options.
+ * Owns, Threads, Blocks, Fails: as above. */
+int wfpsa_arrow_array(struct wfpsa_columns *columns, uint64_t start, uint64_t length, unsigned options,
+                      const char *const *const *names, struct ArrowArray *array);
 
 #define WFPSA_ADDRESS_TEXT_MAX 40 /* the NUL included */
 

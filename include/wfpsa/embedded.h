@@ -91,6 +91,19 @@ int wfpsa_store_seed(struct wfpsa_store *store, uint64_t count, uint64_t seed, e
  * IPsecSaContextAddInbound1 for what they refuse, ERROR_NOT_ENOUGH_MEMORY; then nothing was added. */
 uint32_t wfpsa_store_add(struct wfpsa_store *store, const struct IPSEC_SA_CONTEXT1_ *context, uint64_t *id);
 
+/* The index-th context of those that are replayed. What it points to is read before the next is asked for; a saList
+ * holds as many SAs as numSAs says, or two. */
+typedef const struct IPSEC_SA_CONTEXT1_ *(*wfpsa_replayed_context)(void *source, uint64_t index);
+
+/* Adds `count` contexts under their own ids as they are given, whatever the OS would say of them: enumeration values
+ * that nobody knows, NULL pointers, a numSAs far too large, no SA at all. Key bytes are not read; what the pointer of
+ * an unknown transform points to is not either, nor kept. `next` is called with the store's lock held, perhaps more
+ * than once for an index. Fails: an OS code, FWP_E_ALREADY_EXISTS for an id that is there, FWP_E_OUT_OF_BOUNDS for a
+ * name above 32767 units, ERROR_NOT_ENOUGH_MEMORY; then nothing was added and *failed is the index of the one that was
+ * refused. */
+uint32_t wfpsa_store_replay(struct wfpsa_store *store, uint64_t count, wfpsa_replayed_context next, void *source,
+                            uint64_t *failed);
+
 /* From now on, `per_second` times a second of the store's clock, a plausible context is added and one of those that
  * are there deleted; the same for the same seed. 0 ends it. It happens at calls, and at once while anyone subscribes.
  * Fails: 0 without memory. */

@@ -188,11 +188,26 @@ put_counted(char *at, const char *text)
     return at + sizeof length + length;
 }
 
+/* The unit that a column's note begins with, or NULL. */
+static const char *
+unit_of(const struct wfpsa_column_info *info)
+{
+    static const char *const units[] = {"seconds", "kilobytes", "packets"};
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        size_t length = strlen(units[i]);
+        if (strncmp(info->note, units[i], length) == 0 && (info->note[length] == ';' || info->note[length] == 0)) {
+            return units[i];
+        }
+    }
+    return NULL;
+}
+
 static int
 column_schema(const struct wfpsa_column_info *info, unsigned options, struct ArrowSchema *schema)
 {
     enum form form = form_of(info, options);
-    int32_t pairs = 2;
+    const char *unit = unit_of(info);
+    int32_t pairs = unit ? 3 : 2;
     struct room {
         struct ArrowSchema dictionary;
         char metadata[];
@@ -205,7 +220,11 @@ column_schema(const struct wfpsa_column_info *info, unsigned options, struct Arr
     at = put_counted(at + sizeof pairs, "source");
     at = put_counted(at, info->source);
     at = put_counted(at, "note");
-    put_counted(at, info->note);
+    at = put_counted(at, info->note);
+    if (unit) {
+        at = put_counted(at, "unit");
+        put_counted(at, unit);
+    }
 
     memset(schema, 0, sizeof *schema);
     schema->format = format_of(info, form);
@@ -474,6 +493,38 @@ fill_names(struct ArrowArray *array, struct shared *shared, const uint8_t *cells
 }
 
 static int
+has_empty_name(const struct wfpsa_strings *strings)
+{
+    for (uint32_t code = 1; code <= strings->count; code++) {
+        if (strings->offsets[code + 1] == strings->offsets[code]) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Code 0 is the empty first entry of the dictionary, and null; where a name is empty as well the dictionary begins
+ * with code 1, since consumers want its entries to differ. */
+static int
+fill_strings(struct ArrowArray *array, struct shared *shared, const struct wfpsa_strings *strings,
+             const uint32_t *codes)
+{
+    uint64_t length = (uint64_t)array->length;
+    if (!has_empty_name(strings)) {
+        return dictionary_init(array, shared, (int64_t)strings->count + 1, strings->offsets, strings->text);
+    }
+    uint32_t *indices = shared_allocate(shared, (length + 1) * sizeof *indices);
+    if (!indices) {
+        return 0;
+    }
+    for (uint64_t row = 0; row < length; row++) {
+        indices[row] = codes[row] ? codes[row] - 1 : 0;
+    }
+    array->buffers[1] = indices;
+    return dictionary_init(array, shared, (int64_t)strings->count, strings->offsets + 1, strings->text);
+}
+
+static int
 fill_column(struct ArrowArray *array, struct shared *shared, uint32_t column, uint64_t start, uint64_t length,
             unsigned options, const char *const *names)
 {
@@ -503,9 +554,7 @@ fill_column(struct ArrowArray *array, struct shared *shared, uint32_t column, ui
         return 1;
     }
     array->buffers[1] = cells;
-    /* Code 0 is the empty first entry of the dictionary, and null. */
-    return form != FORM_STRINGS ||
-           dictionary_init(array, shared, (int64_t)strings->count + 1, strings->offsets, strings->text);
+    return form != FORM_STRINGS || fill_strings(array, shared, strings, (const uint32_t *)cells);
 }
 
 /* The private data of the struct array. */
@@ -530,9 +579,9 @@ release_root(struct ArrowArray *array)
     wfpsa_free(root);
 }
 
-static int
-batch_array(struct wfpsa_columns *columns, uint64_t start, uint64_t length, unsigned options,
-            const char *const *const *names, struct ArrowArray *array)
+int
+wfpsa_arrow_array(struct wfpsa_columns *columns, uint64_t start, uint64_t length, unsigned options,
+                  const char *const *const *names, struct ArrowArray *array)
 {
     struct root *root = wfpsa_allocate_zeroed(1, sizeof *root);
     struct shared *shared = wfpsa_allocate_zeroed(1, sizeof *shared);
@@ -599,7 +648,7 @@ stream_get_next(struct ArrowArrayStream *stream, struct ArrowArray *out)
         memset(out, 0, sizeof *out);
         return 0;
     }
-    int status = batch_array(own->columns, own->start, own->length, own->options, own->names, out);
+    int status = wfpsa_arrow_array(own->columns, own->start, own->length, own->options, own->names, out);
     own->finished = status == WFPSA_OK;
     return stream_status(own, status);
 }

@@ -110,7 +110,7 @@ reserve_name(struct names *names, struct wfpsa_strings *strings, uint32_t length
     return 1;
 }
 
-/* UTF-16 to UTF-8; an unpaired surrogate becomes U+FFFD. Returns the bytes written. */
+/* Well-formed UTF-16 to UTF-8. Returns the bytes written. */
 static uint32_t
 transcode(char *to, const uint16_t *units, uint32_t length)
 {
@@ -118,11 +118,7 @@ transcode(char *to, const uint16_t *units, uint32_t length)
     for (uint32_t i = 0; i < length; i++) {
         uint32_t c = units[i];
         if (c >= 0xD800 && c <= 0xDFFF) {
-            if (c <= 0xDBFF && i + 1 < length && units[i + 1] >= 0xDC00 && units[i + 1] <= 0xDFFF) {
-                c = 0x10000 + ((c - 0xD800) << 10) + (units[++i] - 0xDC00u);
-            } else {
-                c = 0xFFFD;
-            }
+            c = 0x10000 + ((c - 0xD800) << 10) + (units[++i] - 0xDC00u);
         }
         if (c < 0x80) {
             *at++ = (unsigned char)c;
@@ -141,6 +137,47 @@ transcode(char *to, const uint16_t *units, uint32_t length)
         }
     }
     return (uint32_t)(at - (unsigned char *)to);
+}
+
+/* Whether the surrogate at that place has its other half. */
+static int
+is_paired(const uint16_t *units, uint32_t length, uint32_t at)
+{
+    if (units[at] <= 0xDBFF) {
+        return at + 1 < length && units[at + 1] >= 0xDC00 && units[at + 1] <= 0xDFFF;
+    }
+    return at > 0 && units[at - 1] >= 0xD800 && units[at - 1] <= 0xDBFF;
+}
+
+static int
+is_well_formed(const uint16_t *units, uint32_t length)
+{
+    for (uint32_t i = 0; i < length; i++) {
+        if (units[i] >= 0xD800 && units[i] <= 0xDFFF && !is_paired(units, length, i)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* The code of a name with unpaired surrogates: that of the same name with U+FFFD in their place, so that no text
+ * occurs twice among the names. */
+static int
+repaired_code(struct names *names, struct wfpsa_strings *strings, const uint16_t *units, uint32_t length,
+              uint32_t *code)
+{
+    uint16_t *repaired = wfpsa_allocate((uint64_t)length + 1, sizeof *repaired);
+    if (!repaired) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < length; i++) {
+        int alone = units[i] >= 0xD800 && units[i] <= 0xDFFF && !is_paired(units, length, i);
+        repaired[i] = alone ? 0xFFFD : units[i];
+    }
+    repaired[length] = 0;
+    int done = names_code(names, strings, repaired, code);
+    wfpsa_free(repaired);
+    return done;
 }
 
 int
@@ -162,6 +199,9 @@ names_code(struct names *names, struct wfpsa_strings *strings, const uint16_t *u
                 return 1;
             }
         }
+    }
+    if (!is_well_formed(units, length)) {
+        return repaired_code(names, strings, units, length, code);
     }
     if (!reserve_name(names, strings, length)) {
         return 0;

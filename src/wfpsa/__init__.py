@@ -9,6 +9,7 @@ except ImportError as _error:
     from wfpsa._import_failure import explained as _explained
 
     raise _explained(_error) from _error
+import wfpsa.saved  # noqa: F401 - what SaBatch.save and SaBatch.load do
 from wfpsa.engine import Engine, open_engine
 from wfpsa.enums import (
     AuthConfig,

@@ -185,22 +185,38 @@ cdef class SaBatch:
 
     def __reduce__(self):
         cdef uint32_t column
-        cdef SaBatch whole = self
+        cdef SaBatch whole
         cdef const libwfpsa.wfpsa_strings *strings
-        if self.step != 1 or <uint64_t>self.length != self.data.length or self.data.selection != NULL:
-            whole = taken(self, self.start, self.step, NULL, self.length)
+        whole, presence = batch_and_presence(self)
         strings = &whole.data.strings
         cells = {}
         for column in range(libwfpsa.WFPSA_COLUMN_COUNT):
             if whole.data.columns[column] != NULL:
                 cells[column_names[column]] = PyBytes_FromStringAndSize(
                     <const char *>whole.data.columns[column], whole.length * libwfpsa.info_at(column).width)
-        presence = PyBytes_FromStringAndSize(<const char *>whole.data.presence, whole.length)
         names = [text_of(strings, code) for code in range(1, strings.count + 1)]
         return unpickled_batch, (self.data.version, whole.length, cells, presence, names, self.source, self.pushed)
 
+    def save(self, path, *, overwrite=False):
+        """Writes this batch as an Arrow IPC file, which any Arrow reader opens and `SaBatch.load` makes a batch of.
+
+        Needs pyarrow (the extra `arrow`). The file has the batch's columns in their default Arrow form and one more,
+        `presence`; its schema's metadata tell the engine, the time and the versions under keys that begin with
+        "wfpsa.". It appears whole or not at all. Raises FileExistsError where there is a file, without `overwrite`.
+        """
+        saving[0](self, path, overwrite)
+
+    @staticmethod
+    def load(path):
+        """The batch that was saved there, as it was.
+
+        Raises ValueError for a file that is damaged, that another program or a newer version of this package wrote, or
+        that contradicts itself.
+        """
+        return saving[1](path)
+
     def arrow(self, *, addresses="binary", enums="integer"):
-        """This batch as an Arrow stream of the shape asked for, to be handed to any Arrow consumer.
+        """This batch as Arrow data of the shape asked for, to be handed to any Arrow consumer.
 
         `addresses="text"` gives addresses and GUIDs as text instead of 16 bytes (peer_private_address: instead of an
         integer), `enums="name"` enumerations as dictionaries of names instead of integers.
@@ -257,6 +273,9 @@ cdef class SaBatch:
 
     def __arrow_c_schema__(self):
         return arrow_schema(self, 0)
+
+    def __arrow_c_array__(self, requested_schema=None):
+        return arrow_schema(self, 0), arrow_array(self, 0)
 
     def __arrow_c_stream__(self, requested_schema=None):
         return arrow_stream(self, 0)
@@ -315,6 +334,23 @@ cdef str native_code(str shown):
     return shown
 
 
+cdef tuple saving = (None, None)
+
+
+def register_saving(save, load):
+    """Sets what SaBatch.save and SaBatch.load do: save(batch, path, overwrite) and load(path)."""
+    global saving
+    saving = save, load
+
+
+def batch_and_presence(SaBatch batch not None):
+    """The batch, or a copy of it where it is part of another; and a byte for each context: what of it there is."""
+    cdef SaBatch whole = batch
+    if batch.step != 1 or <uint64_t>batch.length != batch.data.length or batch.data.selection != NULL:
+        whole = taken(batch, batch.start, batch.step, NULL, batch.length)
+    return whole, PyBytes_FromStringAndSize(<const char *>whole.data.presence, whole.length)
+
+
 def unpickled_batch(version, length, cells, presence, names, backend, pushed):
     """The batch of a pickle; ValueError where the pieces do not fit together."""
     cdef uint8_t wanted[libwfpsa.WFPSA_COLUMN_COUNT]
@@ -327,10 +363,10 @@ def unpickled_batch(version, length, cells, presence, names, backend, pushed):
         raise ValueError("the pickled batch is not one of this version of wfpsa")
     for name, column in column_index.items():
         wanted[column] = name in cells
-        if wanted[column] and len(<bytes>cells[name]) != rows * libwfpsa.info_at(column).width:
+        if wanted[column] and memoryview(cells[name]).nbytes != rows * libwfpsa.info_at(column).width:
             raise ValueError(f"column {name!r} of the pickled batch does not have {rows} cells")
     unknown = [name for name in cells if name not in column_index]
-    if unknown or len(<bytes>presence) != rows:
+    if unknown or memoryview(presence).nbytes != rows:
         raise ValueError(f"the pickled batch is not one of this version of wfpsa: {unknown or 'presence'}")
     columns = libwfpsa.wfpsa_columns_new_rows(version, wanted, rows)
     if columns == NULL:
@@ -339,14 +375,27 @@ def unpickled_batch(version, length, cells, presence, names, backend, pushed):
     set_names(columns, [name.encode() for name in names])
     for name, column in column_index.items():
         if wanted[column]:
-            memcpy(columns.columns[column], PyBytes_AS_STRING(cells[name]), len(<bytes>cells[name]))
+            copy_bytes(columns.columns[column], cells[name], rows * libwfpsa.info_at(column).width)
             if libwfpsa.info_at(column).kind == libwfpsa.WFPSA_TEXT:
                 codes = <uint32_t *>columns.columns[column]
                 for row in range(rows):
                     if codes[row] > columns.strings.count:
                         raise ValueError(f"column {name!r} of the pickled batch refers to a name that is not there")
-    memcpy(columns.presence, PyBytes_AS_STRING(presence), rows)
+    copy_bytes(columns.presence, presence, rows)
     return batch
+
+
+cdef int copy_bytes(void *to, object source, uint64_t size) except -1:
+    """The bytes of a contiguous buffer, which must be as many."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(source, &view, PyBUF_SIMPLE)
+    try:
+        if <uint64_t>view.len != size:
+            raise ValueError(f"{view.len} bytes where there should be {size}")
+        memcpy(to, view.buf, size)
+    finally:
+        PyBuffer_Release(&view)
+    return 0
 
 
 cdef int set_names(libwfpsa.wfpsa_columns *columns, list names) except -1:
@@ -391,10 +440,13 @@ cdef class SaBatchIterator:
 @cython.final
 @cython.no_gc
 cdef class ArrowView:
-    """A batch as an Arrow stream of a chosen shape; see SaBatch.arrow."""
+    """A batch as Arrow data of a chosen shape; see SaBatch.arrow."""
 
     def __arrow_c_schema__(self):
         return arrow_schema(self.batch, self.options)
+
+    def __arrow_c_array__(self, requested_schema=None):
+        return arrow_schema(self.batch, self.options), arrow_array(self.batch, self.options)
 
     def __arrow_c_stream__(self, requested_schema=None):
         return arrow_stream(self.batch, self.options)
@@ -405,6 +457,13 @@ cdef void free_schema(object capsule) noexcept:
     if schema.release != NULL:
         schema.release(schema)
     PyMem_Free(schema)
+
+
+cdef void free_array(object capsule) noexcept:
+    cdef libwfpsa.ArrowArray *array = <libwfpsa.ArrowArray *>PyCapsule_GetPointer(capsule, "arrow_array")
+    if array.release != NULL:
+        array.release(array)
+    PyMem_Free(array)
 
 
 cdef void free_stream(object capsule) noexcept:
@@ -421,6 +480,20 @@ cdef object arrow_schema(SaBatch batch, unsigned int options):
         raise MemoryError
     capsule = PyCapsule_New(schema, "arrow_schema", free_schema)
     if libwfpsa.wfpsa_arrow_schema(batch.data, options, schema) != libwfpsa.WFPSA_OK:
+        raise MemoryError
+    return capsule
+
+
+cdef object arrow_array(SaBatch batch, unsigned int options):
+    cdef libwfpsa.ArrowArray *array
+    if batch.step != 1:
+        batch = taken(batch, batch.start, batch.step, NULL, batch.length)
+    array = <libwfpsa.ArrowArray *>PyMem_Calloc(1, sizeof(libwfpsa.ArrowArray))
+    if array == NULL:
+        raise MemoryError
+    capsule = PyCapsule_New(array, "arrow_array", free_array)
+    if libwfpsa.wfpsa_arrow_array(batch.data, batch.start, batch.length, options,
+                                  <const char *const *const *>enum_names, array) != libwfpsa.WFPSA_OK:
         raise MemoryError
     return capsule
 

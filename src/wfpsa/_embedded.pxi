@@ -1,6 +1,8 @@
 # The embedded engine's controls: stores, and what is alive in the process.
 
 RIGHTS = ("administrator", "network_operator", "read_only", "everyone")
+cdef uint32_t ERROR_NOT_ENOUGH_MEMORY = 8
+cdef uint32_t FWP_E_ALREADY_EXISTS = 0x80320009
 KEY_MARK = PyBytes_FromStringAndSize(libwfpsa.WFPSA_KEY_MARK, libwfpsa.WFPSA_KEY_MARK_BYTES)
 
 
@@ -78,6 +80,11 @@ cdef class Store:
         return add_context(<uintptr_t>&libwfpsa.wfpsa_store_add, <uintptr_t>self.store, context_id, traffic, inbound,
                            outbound)
 
+    def replay(self, SaBatch batch not None):
+        """Adds the contexts of a batch as they were, all or none; ValueError where an id is taken, or there are none.
+        """
+        replay_into(<uintptr_t>&libwfpsa.wfpsa_store_replay, <uintptr_t>self.store, batch)
+
     def churn(self, uint64_t per_second, uint64_t seed):
         """From now on so many contexts a second come, and as many go."""
         cdef int done
@@ -131,6 +138,24 @@ def add_context(uintptr_t add, uintptr_t store, uint64_t context_id, object traf
                                            &context_id, inside, outside)
     del kept
     return code, context_id
+
+
+def replay_into(uintptr_t replayer, uintptr_t store, SaBatch batch not None):
+    """What Store.replay does, on a store of the embedded engine whose wfpsa_store_replay has that address."""
+    cdef uint64_t failed = 0
+    cdef uint32_t code
+    if not libwfpsa.wfpsa_columns_has(batch.data, libwfpsa.WFPSA_COLUMN_context_id):
+        raise ValueError(f"{why_lacking(batch.data, libwfpsa.WFPSA_COLUMN_context_id)}; it cannot be replayed")
+    with nogil:
+        code = libwfpsa.wfpsa_replay(<libwfpsa.wfpsa_store_replayer *>replayer, <libwfpsa.wfpsa_store *>store,
+                                     batch.data, batch.start, batch.step, batch.length, &failed)
+    if code == ERROR_NOT_ENOUGH_MEMORY:
+        raise MemoryError(f"no memory for {batch.length} contexts")
+    if code == FWP_E_ALREADY_EXISTS:
+        raise ValueError(f"context {batch['context_id'][failed]} is in the engine already, or twice in the batch: "
+                         "nothing was added")
+    if code:
+        raise _errors.failure(code, "wfpsa_replay")
 
 
 def switches():

@@ -46,9 +46,10 @@ def open_engine(target: str | None = None, *, lock_timeout: float | None = None,
     under that name; options shape it when it is made, and whoever joins it later finds it as it is. Without a target
     the environment variable WFPSA_ENGINE names it, and without that it is ``"windows:"`` on Windows.
 
-    Options of the embedded engine: `contexts`, `seed` and `odd` (0 or 1: with what no sane engine returns) for its
-    population, `latency_us` a call and `entry_latency_us` an enumerated entry, `clock` (``real`` or ``manual``) and
-    `rights` (``administrator``, ``network_operator``, ``read_only`` or ``everyone``).
+    Options of the embedded engine: `replay`, the path of a batch that `SaBatch.save` wrote (percent-encoded where it
+    holds & or %), to hold what was recorded there; `contexts`, `seed` and `odd` (0 or 1: with what no sane engine
+    returns) for a population made up; `latency_us` a call and `entry_latency_us` an enumerated entry, `clock`
+    (``real`` or ``manual``) and `rights` (``administrator``, ``network_operator``, ``read_only`` or ``everyone``).
 
     `lock_timeout` is how long, in seconds, a call may wait for the engine's transaction lock: None for the engine's
     default of 15 s, `math.inf` for ever.
@@ -57,8 +58,9 @@ def open_engine(target: str | None = None, *, lock_timeout: float | None = None,
     With `reconnect` an Engine then opens a new session for calls that only read (snapshot, pages, get, statistics) and
     begins them anew, as a whole; `reconnects` counts that. Calls that change something are never repeated.
 
-    Raises ValueError for a malformed target, EngineUnavailable where there is no such engine or its service does not
-    run, AccessDenied where this user may not open it.
+    Raises ValueError for a malformed target or recording, OSError for a recording that cannot be read,
+    EngineUnavailable where there is no such engine or its service does not run, AccessDenied where this user may not
+    open it.
     """
     wait_ms = _lock_wait_ms(lock_timeout)
     if target is None:
@@ -160,6 +162,14 @@ def _manual(text: str) -> bool:
     return bool(("real", "manual").index(text))
 
 
+def _path(text: str) -> str:
+    from urllib.parse import unquote
+
+    if not text or "\0" in (path := unquote(text, errors="surrogateescape")):
+        raise ValueError
+    return path
+
+
 def _rights(text: str) -> str:
     return _native.RIGHTS[_native.RIGHTS.index(text)]
 
@@ -168,6 +178,7 @@ _OPTIONS: dict[str, tuple[Any, str]] = {
     "contexts": (_count, "a number of contexts up to 10000000"),
     "seed": (_whole, "a number"),
     "odd": (_flag, "0 or 1"),
+    "replay": (_path, "the path of a saved batch"),
     "latency_us": (_microseconds, "microseconds from 0 to 60000000"),
     "entry_latency_us": (_microseconds, "microseconds from 0 to 60000000"),
     "clock": (_manual, '"real" or "manual"'),
@@ -181,6 +192,8 @@ def _shape(store: _native.Store, options: dict[str, Any]) -> None:
         store.clock(True)
     store.rights(options.get("rights", "administrator"))
     store.latency(options.get("latency_us", 0), options.get("entry_latency_us", 0))
+    if "replay" in options:
+        store.replay(_native.SaBatch.load(options["replay"]))
     if options.get("contexts"):
         store.seed(options["contexts"], options.get("seed", 0), options.get("odd", False))
 

@@ -395,6 +395,8 @@ cdef extern from "wfpsa/arrow.h" nogil:
     int wfpsa_arrow_schema(const wfpsa_columns *columns, unsigned options, ArrowSchema *schema)
     int wfpsa_arrow_stream(wfpsa_columns *columns, uint64_t start, uint64_t length, unsigned options,
                            const char *const *const *names, ArrowArrayStream *stream)
+    int wfpsa_arrow_array(wfpsa_columns *columns, uint64_t start, uint64_t length, unsigned options,
+                          const char *const *const *names, ArrowArray *array)
 
 cdef extern from "wfpsa/embedded.h" nogil:
     struct wfpsa_store
@@ -423,6 +425,11 @@ cdef extern from "wfpsa/embedded.h" nogil:
     void wfpsa_store_release(wfpsa_store *store)
     const uint16_t *wfpsa_store_name(const wfpsa_store *store)
     int wfpsa_store_seed(wfpsa_store *store, uint64_t count, uint64_t seed, int population)
+    ctypedef const IPSEC_SA_CONTEXT1_ *(*wfpsa_replayed_context)(void *source, uint64_t index)
+    ctypedef uint32_t wfpsa_store_replayer(wfpsa_store *store, uint64_t count, wfpsa_replayed_context next,
+                                           void *source, uint64_t *failed)
+    uint32_t wfpsa_store_replay(wfpsa_store *store, uint64_t count, wfpsa_replayed_context next, void *source,
+                                uint64_t *failed)
     uint32_t wfpsa_store_add(wfpsa_store *store, const IPSEC_SA_CONTEXT1_ *context, uint64_t *id)
     int wfpsa_store_churn(wfpsa_store *store, uint64_t per_second, uint64_t seed)
     uint64_t wfpsa_store_count(wfpsa_store *store)
@@ -440,3 +447,7 @@ cdef extern from "wfpsa/embedded.h" nogil:
     int wfpsa_embedded_misuse(uint32_t index, const char **function, const char **what, int64_t *count)
     void wfpsa_embedded_forget_misuses()
     void wfpsa_embedded_fail_allocation(uint64_t nth)
+
+cdef extern from "wfpsa/replay.h" nogil:
+    uint32_t wfpsa_replay(wfpsa_store_replayer *replayer, wfpsa_store *store, const wfpsa_columns *columns,
+                          uint64_t start, int64_t step, uint64_t count, uint64_t *failed)

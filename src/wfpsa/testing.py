@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import Self, SupportsIndex
@@ -113,6 +114,18 @@ class EmbeddedEngine:
         if code:
             raise failure(code, "EmbeddedEngine.add")
         return made
+
+    def replay(self, recording: _native.SaBatch | str | os.PathLike[str]) -> None:
+        """Adds every context of a batch, or of the file that `SaBatch.save` wrote, under its own id and as it was.
+
+        A snapshot then shows in each of the batch's columns what the batch does: unknown values, one-sided and
+        half-built contexts too. What columns do not hold (keys, tokens, how the two directions' traffic differs)
+        becomes what is usual, a column that the batch lacks is as if it were 0 or absent, and lifetimes begin anew.
+        All contexts are added, or on an error none. Raises ValueError for a batch without the column context_id, for an
+        id that is in the engine already or twice in the batch, and for what `SaBatch.load` refuses.
+        """
+        batch = recording if isinstance(recording, _native.SaBatch) else _native.SaBatch.load(recording)
+        self._control.replay(batch)
 
     def churn(self, rate: int, seed: int = 0) -> None:
         """From now on `rate` contexts a second of the engine's clock come, and as many go; 0 ends it."""

@@ -559,7 +559,7 @@ names_become_utf8_and_an_unpaired_surrogate_the_replacement_character(void)
     }
     for (uint32_t version = 0; version <= 1; version++) {
         struct wfpsa_columns *batch = decode(version, contexts, COUNT(cases));
-        CHECK_EQUAL(batch->strings.count, COUNT(cases));
+        CHECK_EQUAL(batch->strings.count, COUNT(cases) - 1); /* two of them are one text */
         for (size_t i = 0; i < COUNT(cases); i++) {
             CHECK(name_is(batch, U32(batch, main_mode_target_out, i), cases[i].utf8, cases[i].size));
             CHECK(ABSENT(batch, extended_mode_target_out, i) && ABSENT(batch, main_mode_target_in, i));

@@ -1,7 +1,9 @@
 """Tests of `wfpsa list` and `wfpsa get`: which contexts and which columns they show."""
 
 import json
+import sys
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import pytest
 from command import Run
@@ -52,6 +54,23 @@ def test_both_subnets_and_the_predicate_must_hold(run: Run, embedded: testing.Em
             if context.has_inbound and context.remote_port == 0
         ]
     assert listed(run, "--engine", embedded.target, *filters) == expected != []
+
+
+def test_a_recording_is_listed_like_the_engine_it_was_saved_of(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = seeded(50, 7)
+    batch.save(tmp_path / "recording")
+    target = f"embedded:?replay={tmp_path / 'recording'}"
+    assert listed(run, "--engine", target) == batch["context_id"].tolist()
+    (tmp_path / "recording").write_text("no recording")
+    result = run("list", "--engine", target)
+    assert result.code == ExitCode.USAGE and "is not a saved batch" in result.err
+    result = run("list", "--engine", "embedded:?replay=there-is-nothing")
+    assert result.code == ExitCode.FAILURE and "there-is-nothing" in result.err
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    result = run("list", "--engine", target)
+    assert result.code == ExitCode.FAILURE and "python -m pip install 'wfpsa[arrow]'" in result.err
 
 
 @pytest.mark.parametrize("limit", [1, 5, 1024, 1025, 2999, 3000, 4000])

@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-#define KEY_BYTES_MAX 255u
-#define STATE_BYTES_MAX 65536u
 #define NAME_UNITS_MAX 32767u
 
 /* ---- from the OS's structures to a record ---- */
@@ -185,20 +183,13 @@ policy_parse(const IPSEC_SA_BUNDLE1 *given, struct policy *policy)
     return key_module_parse(given->keyModuleState, policy);
 }
 
-/* Makes the SA of a bundle; it holds its shapes. What is not of the bundle (the filters, the encapsulation, tunnel
- * ids in `rarity`) is the caller's. Tokens and credentials are not kept. */
-static DWORD
-half_parse(struct wfpsa_store *store, const IPSEC_SA_BUNDLE1 *given, UINT32 ip_version, struct rarity *rarity,
-           struct half *half)
+DWORD
+half_make(struct wfpsa_store *store, const struct policy *policy, const IPSEC_SA_BUNDLE1 *given, UINT32 ip_version,
+          struct rarity *rarity, struct half *half)
 {
-    struct policy policy;
     struct half made;
-    DWORD code = policy_parse(given, &policy);
-    if (code != ERROR_SUCCESS) {
-        return code;
-    }
     memset(&made, 0, sizeof made);
-    made.policy = shape_of_policy(store, &policy);
+    made.policy = shape_of_policy(store, policy);
     int complete = made.policy != NULL;
     if (complete && given->ipsecId) {
         if (is_too_long(given->ipsecId->mmTargetName) || is_too_long(given->ipsecId->emTargetName)) {
@@ -219,8 +210,8 @@ half_parse(struct wfpsa_store *store, const IPSEC_SA_BUNDLE1 *given, UINT32 ip_v
         return ERROR_NOT_ENOUGH_MEMORY;
     }
     made.ip_version = ip_version;
-    made.spi = given->saList[0].spi;
-    made.ah_spi = given->numSAs == 2 ? given->saList[1].spi : 0;
+    made.spi = policy->listed >= 1 ? given->saList[0].spi : 0;
+    made.ah_spi = policy->listed == 2 ? given->saList[1].spi : 0;
     made.qm_sa_id = given->qmSaId;
     made.nap_context = given->napContext;
     made.peer_private_address = (UINT32)given->ipVersion == FWP_IP_VERSION_V4 ? given->peerV4PrivateAddress : 0;
@@ -230,7 +221,16 @@ half_parse(struct wfpsa_store *store, const IPSEC_SA_BUNDLE1 *given, UINT32 ip_v
     return ERROR_SUCCESS;
 }
 
-static void
+static DWORD
+half_parse(struct wfpsa_store *store, const IPSEC_SA_BUNDLE1 *given, UINT32 ip_version, struct rarity *rarity,
+           struct half *half)
+{
+    struct policy policy;
+    DWORD code = policy_parse(given, &policy);
+    return code == ERROR_SUCCESS ? half_make(store, &policy, given, ip_version, rarity, half) : code;
+}
+
+void
 set_encapsulation(struct half *half, const IPSEC_V4_UDP_ENCAPSULATION0 *given)
 {
     half->udp_local_port = given ? given->localUdpEncapPort : 0;
@@ -707,6 +707,33 @@ details_parse(struct wfpsa_store *store, const IPSEC_SA_DETAILS1 *given, struct 
     return ERROR_SUCCESS;
 }
 
+struct record *
+store_add_given(struct wfpsa_store *store, struct record *made, struct traffic *inbound)
+{
+    made->stage = made->out.policy ? STAGE_COMPLETE : made->in.policy ? STAGE_INBOUND : STAGE_CREATED;
+    if (!made->out.policy) {
+        made->traffic = *inbound;
+    } else if (made->in.policy && !same_in_all(inbound, &made->traffic)) {
+        made->inbound_traffic = inbound; /* the record gets a copy */
+    }
+    return store_add(store, made);
+}
+
+UINT64
+id_after(UINT64 next_id, UINT64 given)
+{
+    UINT64 number = given & ~((UINT64)1 << 63); /* odd populations have the bit set in ids of a row */
+    return number >= next_id && number < UINT64_MAX / 4 ? number + 1 : next_id;
+}
+
+void
+tell_added(struct wfpsa_store *store, const struct record *record)
+{
+    if (SWITCHED(store, add_event, 0) || record->out.policy) {
+        notify(store, IPSEC_SA_CONTEXT_EVENT_ADD, record);
+    }
+}
+
 uint32_t
 wfpsa_store_add(struct wfpsa_store *store, const struct IPSEC_SA_CONTEXT1_ *context, uint64_t *id)
 {
@@ -725,20 +752,12 @@ wfpsa_store_add(struct wfpsa_store *store, const struct IPSEC_SA_CONTEXT1_ *cont
         code = details_parse(store, context->inboundSa, &inbound, &made.in);
     }
     if (code == ERROR_SUCCESS) {
-        made.stage = made.out.policy ? STAGE_COMPLETE : made.in.policy ? STAGE_INBOUND : STAGE_CREATED;
-        if (!made.out.policy) {
-            made.traffic = inbound;
-        } else if (made.in.policy && !same_in_all(&inbound, &made.traffic)) {
-            made.inbound_traffic = &inbound; /* the record gets a copy */
-        }
-        struct record *record = store_add(store, &made);
+        struct record *record = store_add_given(store, &made, &inbound);
         code = record ? ERROR_SUCCESS : ERROR_NOT_ENOUGH_MEMORY;
         if (record) {
             *id = made.id;
-            store->next_id = made.id >= store->next_id && made.id < UINT64_MAX / 2 ? made.id + 1 : store->next_id;
-            if (SWITCHED(store, add_event, 0) || record->out.policy) {
-                notify(store, IPSEC_SA_CONTEXT_EVENT_ADD, record);
-            }
+            store->next_id = id_after(store->next_id, made.id);
+            tell_added(store, record);
         }
     }
     half_drop(store, &made.in);

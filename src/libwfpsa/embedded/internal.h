@@ -433,6 +433,24 @@ DWORD WINAPI sa_context_add_outbound1(HANDLE engineHandle, UINT64 id, const IPSE
 DWORD WINAPI sa_context_update(HANDLE engineHandle, UINT64 flags, const IPSEC_SA_CONTEXT1 *newValues);
 DWORD WINAPI get_statistics1(HANDLE engineHandle, IPSEC_STATISTICS1 *ipsecStatistics);
 
+#define KEY_BYTES_MAX 255u
+#define STATE_BYTES_MAX 65536u
+
+/* Makes the SA of a bundle, with that policy made of it; it holds its shapes. What is not of the bundle (the filters,
+ * the encapsulation, tunnel ids in `rarity`) is the caller's. Tokens and credentials are not kept. */
+DWORD half_make(struct wfpsa_store *store, const struct policy *policy, const IPSEC_SA_BUNDLE1 *given,
+                UINT32 ip_version, struct rarity *rarity, struct half *half);
+void set_encapsulation(struct half *half, const IPSEC_V4_UDP_ENCAPSULATION0 *given);
+
+/* Adds the context of both halves, whose outbound traffic is in the record; NULL without memory. */
+struct record *store_add_given(struct wfpsa_store *store, struct record *made, struct traffic *inbound);
+
+/* The id for the next context of the engine's own, clear of one that was given. */
+UINT64 id_after(UINT64 next_id, UINT64 given);
+
+/* Tells subscribers of a whole context's addition, at once or as complete as the switch add_event wants it. */
+void tell_added(struct wfpsa_store *store, const struct record *record);
+
 /* ---- notify.c ---- */
 
 DWORD WINAPI sa_context_subscribe(HANDLE engineHandle, const IPSEC_SA_CONTEXT_SUBSCRIPTION0 *subscription,

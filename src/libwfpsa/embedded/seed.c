@@ -524,15 +524,6 @@ add_random(struct wfpsa_store *store, const struct population *population, UINT6
     return added;
 }
 
-/* Whether its addition is told to subscribers at once. */
-static void
-tell_added(struct wfpsa_store *store, const struct record *record)
-{
-    if (SWITCHED(store, add_event, 0) || record->out.policy) {
-        notify(store, IPSEC_SA_CONTEXT_EVENT_ADD, record);
-    }
-}
-
 /* The context that a seeding gave this number, an odd one's id being its own. */
 static struct record *
 seeded(struct wfpsa_store *store, UINT64 number)

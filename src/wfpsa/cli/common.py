@@ -156,7 +156,10 @@ def target_or_fallback(context: typer.Context, option: str | None) -> Target:
 def opened(target: Target) -> Iterator[wfpsa.Engine]:
     """The open engine, closed at the end of the block."""
     with argument_faults():
-        engine = wfpsa.open_engine(target.text)
+        try:
+            engine = wfpsa.open_engine(target.text)
+        except ImportError as error:  # replaying needs more than the rest
+            raise Failure(str(error)) from error
     with engine:
         yield engine
 
