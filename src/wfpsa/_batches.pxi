@@ -143,6 +143,15 @@ cdef class SaBatch:
         finally:
             PyMem_Free(wanted)
 
+    def diff(self, other):
+        """What became of this batch's contexts in another, later one: a BatchDiff.
+
+        Contexts are told apart by their id and compared in the columns that both batches have; absent differs from
+        present, and names compare as text. Of an id that a batch has more than once, as only `take` makes it, the first
+        row counts. TypeError where `other` is not a batch, ValueError where one of the two lacks context_id.
+        """
+        return diff_of(self, other)
+
     def __repr__(self):
         return f"<SaBatch of {self.length} contexts, {len(self.columns)} columns, from {self.source}>"
 

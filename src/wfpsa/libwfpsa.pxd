@@ -101,10 +101,35 @@ cdef extern from "wfpsa/columns.h" nogil:
     bint wfpsa_is_absent(const wfpsa_columns *columns, const wfpsa_column_info *info, uint32_t column, uint64_t row)
 
 cdef extern from "wfpsa/query.h" nogil:
+    struct wfpsa_view:
+        const wfpsa_columns *columns
+        uint64_t start
+        int64_t step
+        uint64_t length
+
     wfpsa_columns *wfpsa_take(const wfpsa_columns *source, uint64_t start, int64_t step, const uint64_t *rows,
                               uint64_t count)
     bint wfpsa_rows_equal(const wfpsa_columns *a, uint64_t row_a, const wfpsa_columns *b, uint64_t row_b,
                           const uint8_t *wanted)
+
+cdef extern from "wfpsa/diff.h" nogil:
+    enum:
+        WFPSA_COLUMN_WORDS
+
+    struct wfpsa_diff:
+        uint64_t added_count
+        uint64_t removed_count
+        uint64_t changed_count
+        uint64_t same_count
+        uint64_t *added
+        uint64_t *removed
+        uint64_t *changed
+        uint64_t *changed_before
+        uint64_t *differing
+        uint64_t *column_counts
+
+    int wfpsa_diff_make(const wfpsa_view *before, const wfpsa_view *after, wfpsa_diff *diff)
+    void wfpsa_diff_free(wfpsa_diff *diff)
 
 cdef extern from "wfpsa/layout.h" nogil:
     struct wfpsa_layout:
