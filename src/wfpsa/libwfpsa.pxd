@@ -131,6 +131,19 @@ cdef extern from "wfpsa/diff.h" nogil:
     int wfpsa_diff_make(const wfpsa_view *before, const wfpsa_view *after, wfpsa_diff *diff)
     void wfpsa_diff_free(wfpsa_diff *diff)
 
+cdef extern from "wfpsa/count.h" nogil:
+    struct wfpsa_group:
+        uint64_t row
+        uint64_t count
+
+    struct wfpsa_prefix:
+        uint8_t v4
+        uint8_t v6
+
+    int wfpsa_count(const wfpsa_view *view, const uint32_t *columns, unsigned column_count, const wfpsa_prefix *prefix,
+                    wfpsa_group **groups, uint64_t *group_count)
+    void wfpsa_groups_free(wfpsa_group *groups)
+
 cdef extern from "wfpsa/layout.h" nogil:
     struct wfpsa_layout:
         const char *type
