@@ -160,8 +160,8 @@ cdef class SaBatch:
         """How often each value of a column occurs: a list of (value, count), the most frequent first.
 
         Values are those of `batch[column]`, None where absent; with `other` they are tuples of the values of both
-        columns. `prefix=(16, 48)` counts addresses by network, of 16 bits for IPv4 and 48 for IPv6: their values are then
-        `ipaddress` networks. Equally frequent values come in their order: None last, IPv4 networks before IPv6.
+        columns. `prefix=(16, 48)` counts addresses by network, of 16 bits for IPv4 and 48 for IPv6: they are then shown
+        as `ipaddress` networks. Equally frequent values come in their order: None last, IPv4 networks before IPv6.
         KeyError where there is no such column; ValueError where a prefix is out of range or no column has addresses.
         """
         return counts_of(self, column, other, prefix)
