@@ -4,6 +4,14 @@
 
 #include "wfpsa/columns.h"
 
+/* Some rows of a frozen batch: start, start + step, ..., `length` of them, all of which exist. */
+struct wfpsa_rows {
+    const struct wfpsa_columns *columns;
+    uint64_t start;
+    int64_t step; /* may be negative */
+    uint64_t length;
+};
+
 /* A new frozen batch with the columns of `from` and the rows start, start + step, ... (count of them), or where rows
  * is not NULL start + step * rows[0], ... Of the names it has those that these rows use. Owns: the caller holds the
  * one reference. Threads: any. Blocks: no. Fails: NULL, out of memory. The caller has checked that every row exists.

@@ -380,10 +380,11 @@ wfpsa_replay(wfpsa_store_replayer *replayer, struct wfpsa_store *store, const st
         wfpsa_free(room);
         return ERROR_NOT_ENOUGH_MEMORY;
     }
-    const void *presence = NULL;
+    const void *cells = NULL, *presence = NULL;
     int status = wfpsa_columns_cells(columns, WFPSA_PRESENCE, &presence);
     for (uint32_t i = 0; status == WFPSA_OK && i < WFPSA_COLUMN_COUNT; i++) {
-        status = wfpsa_columns_cells(columns, i, &replay->cells[i]);
+        status = wfpsa_columns_cells(columns, i, &cells);
+        replay->cells[i] = cells;
     }
     if (status != WFPSA_OK) {
         wfpsa_free(replay);

@@ -4,7 +4,7 @@ from collections.abc import Sequence as _Sequence
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 try:
-    from wfpsa._native import CORE_FIELDS, Column, SaBatch, SaContext, SaDetails
+    from wfpsa._native import CORE_FIELDS, BatchDiff, Column, SaBatch, SaContext, SaDetails
 except ImportError as _error:
     from wfpsa._import_failure import explained as _explained
 
@@ -45,6 +45,7 @@ __all__ = [
     "AccessDenied",
     "AuthConfig",
     "AuthType",
+    "BatchDiff",
     "ChangeKind",
     "CipherConfig",
     "CipherType",

@@ -28,6 +28,14 @@ cdef SaBatch taken(SaBatch batch, uint64_t start, int64_t step, const uint64_t *
     return new_batch(columns, 0, 1, count, batch.source, batch.pushed)
 
 
+cdef uint32_t column_of(SaBatch batch, object name) except? 0xFFFFFFFF:
+    """The index of a column that the batch has; KeyError where it has none of that name."""
+    cdef uint32_t column = find_column(str.__str__(name))
+    if not libwfpsa.wfpsa_columns_has(batch.data, column):
+        raise KeyError(why_lacking(batch.data, column))
+    return column
+
+
 @cython.final
 @cython.no_gc
 cdef class SaBatch:
@@ -75,12 +83,8 @@ cdef class SaBatch:
 
     def __getitem__(self, key):
         cdef Py_ssize_t at, start, stop, step, length
-        cdef uint32_t column
         if isinstance(key, str):
-            column = find_column(str.__str__(key))
-            if not libwfpsa.wfpsa_columns_has(self.data, column):
-                raise KeyError(why_lacking(self.data, column))
-            return batch_column(self, column)
+            return batch_column(self, column_of(self, key))
         if isinstance(key, slice):
             PySlice_Unpack(key, &start, &stop, &step)
             length = PySlice_AdjustIndices(self.length, &start, &stop, step)
@@ -179,6 +183,25 @@ cdef class SaBatch:
             return taken(self, self.start, self.step, wanted, count)
         finally:
             PyMem_Free(wanted)
+
+    def diff(self, other):
+        """What became of this batch's contexts in another, later one: a BatchDiff.
+
+        Contexts are told apart by their id and compared in the columns that both batches have; absent differs from
+        present, and names compare as text. Of an id that a batch has more than once, as only `take` makes it, the first
+        row counts. TypeError where `other` is not a batch, ValueError where one of the two lacks context_id.
+        """
+        return diff_of(self, other)
+
+    def count_by(self, column, other=None, *, prefix=None):
+        """How often each value of a column occurs: a list of (value, count), the most frequent first.
+
+        Values are those of `batch[column]`, None where absent; with `other` they are tuples of the values of both
+        columns. `prefix=(16, 48)` counts addresses by network, of 16 bits for IPv4 and 48 for IPv6: they are then shown
+        as `ipaddress` networks. Equally frequent values come in their order: None last, IPv4 networks before IPv6.
+        KeyError where there is no such column; ValueError where a prefix is out of range or no column has addresses.
+        """
+        return counts_of(self, column, other, prefix)
 
     def __repr__(self):
         return f"<SaBatch of {self.length} contexts, {len(self.columns)} columns, from {self.source}>"

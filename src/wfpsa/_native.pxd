@@ -38,6 +38,17 @@ cdef class SaBatch:
     cdef str source
     cdef object pushed
 
+# What wfpsa_diff_make found; `masks` has two words a changed row, `names` is made of them when somebody asks.
+cdef class BatchDiff:
+    cdef SaBatch batch_added
+    cdef SaBatch batch_removed
+    cdef SaBatch batch_changed
+    cdef SaBatch batch_before
+    cdef Py_ssize_t count_same
+    cdef dict totals
+    cdef bytes masks
+    cdef tuple names
+
 cdef class SaBatchIterator:
     cdef SaBatch batch
     cdef Py_ssize_t next

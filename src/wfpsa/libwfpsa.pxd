@@ -213,6 +213,12 @@ cdef extern from "wfpsa/view.h" nogil:
     bint wfpsa_view_is_absent(const wfpsa_view *view, int column, uint64_t index)
 
 cdef extern from "wfpsa/query.h" nogil:
+    struct wfpsa_rows:
+        const wfpsa_columns *columns
+        uint64_t start
+        int64_t step
+        uint64_t length
+
     wfpsa_columns *wfpsa_take(const wfpsa_columns *source, uint64_t start, int64_t step, const uint64_t *rows,
                               uint64_t count)
     bint wfpsa_rows_equal(const wfpsa_columns *a, uint64_t row_a, const wfpsa_columns *b, uint64_t row_b,
@@ -238,6 +244,38 @@ cdef extern from "wfpsa/query.h" nogil:
 
     int wfpsa_select(wfpsa_columns *source, uint64_t start, int64_t step, uint64_t count,
                      const wfpsa_condition *conditions, uint32_t conditions_count, wfpsa_columns **selection)
+
+cdef extern from "wfpsa/diff.h" nogil:
+    enum:
+        WFPSA_COLUMN_WORDS
+
+    struct wfpsa_diff:
+        uint64_t added_count
+        uint64_t removed_count
+        uint64_t changed_count
+        uint64_t same_count
+        uint64_t *added
+        uint64_t *removed
+        uint64_t *changed
+        uint64_t *changed_before
+        uint64_t *differing
+        uint64_t *column_counts
+
+    int wfpsa_diff_make(const wfpsa_rows *before, const wfpsa_rows *after, wfpsa_diff *diff)
+    void wfpsa_diff_free(wfpsa_diff *diff)
+
+cdef extern from "wfpsa/count.h" nogil:
+    struct wfpsa_group:
+        uint64_t row
+        uint64_t count
+
+    struct wfpsa_prefix:
+        uint8_t v4
+        uint8_t v6
+
+    int wfpsa_count(const wfpsa_rows *view, const uint32_t *columns, unsigned column_count, const wfpsa_prefix *prefix,
+                    wfpsa_group **groups, uint64_t *group_count)
+    void wfpsa_groups_free(wfpsa_group *groups)
 
 cdef extern from "wfpsa/layout.h" nogil:
     struct wfpsa_layout:
