@@ -1100,7 +1100,7 @@ a_context_is_added_as_given_and_its_id_once(void)
     filter.filterId = 0x10010;
     filter.displayData.name = name;
     for (int directions = 0; directions <= 3; directions++) {
-        values_fill(&values, directions == 3 ? 0x7000000000000000 : 0);
+        values_fill(&values, directions == 3 ? 0x3000000000000000 : 0);
         for (int i = 0; i < 2; i++) {
             values.details[i].saBundle = *rich_bundle(&bundles[i], 0x500 + (uint32_t)i);
             values.details[i].transportFilter = &filter;
@@ -1125,14 +1125,14 @@ a_context_is_added_as_given_and_its_id_once(void)
         }
         os->free_memory((void **)&found);
     }
-    CHECK_EQUAL(id, 0x7000000000000000);
+    CHECK_EQUAL(id, 0x3000000000000000);
     values.context.saContextId = id;
     CHECK_EQUAL(wfpsa_store_add(store, &values.context, &chosen), (DWORD)FWP_E_ALREADY_EXISTS);
     values.context.saContextId = UINT64_MAX;
     CHECK_EQUAL(wfpsa_store_add(store, &values.context, &chosen), 0);
     CHECK_EQUAL(chosen, UINT64_MAX);
     IPSEC_TRAFFIC1 traffic = traffic_to(3);
-    CHECK_EQUAL(create(engine, &traffic), 0x7000000000000001); /* ids go on from the highest ordinary one */
+    CHECK_EQUAL(create(engine, &traffic), 0x3000000000000001); /* ids go on from the highest ordinary one */
     CHECK_EQUAL(wfpsa_store_count(store), 6);
     IPSEC_AGGREGATE_SA_STATISTICS0 statistics = statistics_of(engine);
     CHECK_EQUAL(statistics.activeSas, 6);
