@@ -67,21 +67,22 @@ def test_every_call_of_an_engine_from_before_a_restart_raises_session_aborted_fo
 ) -> None:
     embedded.switch(contexts_after_restart="kept")
     embedded.seed(30)
-    begun = engine.pages(page_size=10)
+    begun = engine.pages(page_size=10, prefetch=False)
     next(begun)
     subscription = engine.subscribe()
     embedded.restart_service()
     with embedded.open() as other:
         number = other.snapshot()[3].context_id
         before = values(other.snapshot())
+        with pytest.raises(wfpsa.SessionAborted, match="IPsecSaContextUnsubscribe0"):
+            subscription.close()
         for _ in range(3):
             for name, call in CALLS.items():
                 with pytest.raises(wfpsa.WfpError) as caught:
                     call(engine, number)
                 kind = wfpsa.ExpiryFailed if name == "expire" else wfpsa.SessionAborted
                 assert (type(caught.value), caught.value.code) == (kind, FWP_E_SESSION_ABORTED), name
-            with pytest.raises(wfpsa.SessionAborted, match="IPsecSaContextUnsubscribe0"):
-                subscription.close()
+            subscription.close()  # it has ended here, with the session
         with pytest.raises(wfpsa.SessionAborted, match="IPsecSaContextEnum1"):
             next(begun)
         assert engine.expire([number, number]).outcome.tolist() == [Outcome.FAILED, Outcome.NOT_ATTEMPTED]
@@ -136,7 +137,7 @@ def test_reopen_begins_afresh_and_ends_what_was_open_in_the_old_session(
 ) -> None:
     for restarted in (False, True):
         embedded.seed(20)
-        begun = engine.pages(page_size=5)
+        begun = engine.pages(page_size=5, prefetch=False)
         next(begun)
         subscription = engine.subscribe()
         opened = engine.transaction(read_only=True)
@@ -163,7 +164,7 @@ def test_a_failing_reopen_leaves_the_old_session_as_it_was(
     embedded: testing.EmbeddedEngine, engine: wfpsa.Engine
 ) -> None:
     embedded.seed(20)
-    begun = engine.pages(page_size=15)
+    begun = engine.pages(page_size=15, prefetch=False)
     next(begun)
     embedded.fail("FwpmEngineOpen0", 1, 5)
     with pytest.raises(wfpsa.AccessDenied):
@@ -252,7 +253,7 @@ def test_pages_that_lose_their_session_in_the_middle_raise_and_are_never_stitche
 ) -> None:
     embedded.seed(40, 1)
     for came in (1, 2, 3):
-        pages = reconnecting.pages(page_size=10)
+        pages = reconnecting.pages(page_size=10, prefetch=False)
         old = [spis(next(pages)) for _ in range(came)]
         assert [len(page) for page in old] == [10] * came
         embedded.restart_service()
@@ -271,7 +272,7 @@ def test_pages_whose_session_another_read_has_replaced_raise_too(
     embedded: testing.EmbeddedEngine, reconnecting: wfpsa.Engine
 ) -> None:
     embedded.seed(40, 1)
-    pages = reconnecting.pages(page_size=10)
+    pages = reconnecting.pages(page_size=10, prefetch=False)
     next(pages)
     embedded.restart_service()
     embedded.seed(40, 2)

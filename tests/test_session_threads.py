@@ -172,7 +172,7 @@ def test_reopening_while_threads_read_leaves_each_reading_whole(
                         assert len(engine.snapshot(page_size=9)) == 100
                     else:
                         assert engine.get(number).context_id == number
-                except wfpsa.EngineClosed:
+                except (wfpsa.EngineClosed, wfpsa.SessionAborted):
                     closed += 1
                 read[which] += 1
             return closed

@@ -570,7 +570,7 @@ class EngineMachine(RuleBasedStateMachine):
     def list_pages(self, index: int, network: int, page_size: int) -> None:
         held = self.pick(index)
         subnets, given = self.subnets(network)
-        pages = held.engine.pages(**given, page_size=page_size)
+        pages = held.engine.pages(**given, page_size=page_size, prefetch=False)
         self.listings.append(Listing(held, pages, page_size, subnets))
 
     @precondition(lambda self: self.listings)
