@@ -75,7 +75,7 @@ def test_an_expiry_without_memory_is_a_failed_outcome_and_can_be_repeated(
     engine: wfpsa.Engine, embedded: testing.EmbeddedEngine
 ) -> None:
     embedded.seed(400)
-    held = engine.pages(page_size=1)
+    held = engine.pages(page_size=1, prefetch=False)
     next(held)  # an open enumeration: each expiry keeps the version that it may still want
     failures = 0
     for context in list(engine.snapshot()):
@@ -99,7 +99,7 @@ def test_a_deletion_without_memory_changes_nothing_and_can_be_repeated(
     engine: wfpsa.Engine, embedded: testing.EmbeddedEngine
 ) -> None:
     embedded.seed(200)
-    held = engine.pages(page_size=1)
+    held = engine.pages(page_size=1, prefetch=False)
     next(held)  # an open enumeration: what is deleted is kept for it
     failures = 0
     for at, context in enumerate(list(engine.snapshot())):

@@ -211,7 +211,7 @@ LEAKS = """
     @pytest.mark.wfpsa(contexts=10)
     def test_enumeration(wfpsa_engine):
         kept.append(wfpsa.open_engine())
-        kept.append(kept[0].pages(page_size=3))
+        kept.append(kept[0].pages(page_size=3, prefetch=False))
         next(kept[1])
 
     def test_subscriptions(wfpsa_engine):
@@ -275,7 +275,7 @@ def test_what_was_open_before_or_was_dropped_or_belongs_to_a_failure_is_no_leak(
 
         @pytest.mark.wfpsa(contexts=10)
         def test_dropped_in_a_cycle(wfpsa_session):
-            cycle = [wfpsa_session.pages(page_size=3)]
+            cycle = [wfpsa_session.pages(page_size=3, prefetch=False)]
             next(cycle[0])
             cycle.append(cycle)
 

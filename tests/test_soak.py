@@ -45,7 +45,7 @@ def test_growth_of_the_resident_size_is_told(run: Callable[..., list[str]], kept
 
 def test_a_listing_that_stays_open_ends_the_run(run: Callable[..., list[str]], kept: list[object]) -> None:
     def keep(world: soak.World) -> None:
-        pages = world.engine.pages(page_size=10)
+        pages = world.engine.pages(page_size=10, prefetch=False)
         kept.append((pages, next(pages)))
 
     wrong, *_ = run(keep)

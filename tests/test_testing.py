@@ -547,7 +547,7 @@ def test_an_enumeration_shows_what_there_was_at_its_beginning_or_what_is_there_a
 ) -> None:
     embedded.switch(enumeration=choice)
     numbers = [embedded.add() for _ in range(9)]
-    pages = engine.pages(page_size=3)
+    pages = engine.pages(page_size=3, prefetch=False)
     found = next(pages)["context_id"].tolist()
     for number in numbers[3:6]:
         engine.delete(number)
