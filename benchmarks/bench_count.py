@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scale import BASELINE_SIZE, SIZES, core, fresh
+from scale import BASELINE_SIZE, SIZES, fresh
 
 import wfpsa
 
@@ -26,7 +26,7 @@ sized = pytest.mark.parametrize("size", SIZES)
 @cache
 def snapshot(size: int) -> wfpsa.SaBatch:
     with fresh(size) as control, control.open() as engine:
-        return core(engine.snapshot())
+        return engine.snapshot(fields=wfpsa.CORE_FIELDS)
 
 
 def with_numpy(arrays: list[Any], prefix: tuple[int, int] | None) -> int:

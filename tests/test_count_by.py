@@ -171,6 +171,14 @@ def test_equally_frequent_values_come_in_their_order_and_none_last() -> None:
     assert None in values and values == [*sorted(value for value in values if value is not None), None]
 
 
+def test_selections_count_what_they_show() -> None:
+    batch = seeded(300, 1, odd=True)
+    selected = batch.where(has_outbound=True)
+    check(selected, "remote_address", "spi_in", prefix=(16, 48))
+    check(selected[::-3], "main_mode_target_out")
+    check(selected.where(ip_version=4), "transform_in")
+
+
 def test_an_empty_batch_has_no_values() -> None:
     batch = seeded(3)[:0]
     assert batch.count_by("spi_out") == batch.count_by("has_inbound") == batch.count_by("spi_out", "spi_in") == []
@@ -237,7 +245,7 @@ COUNTS: list[Callable[[wfpsa.SaBatch], list[tuple[Any, int]]]] = [
 @pytest.mark.parametrize("count", COUNTS)
 def test_any_allocation_may_fail(count: Callable[[wfpsa.SaBatch], list[tuple[Any, int]]]) -> None:
     batch = seeded(1000, 1)
-    found, failed = walk_allocations(lambda: count(batch))
+    found, failed = walk_allocations(lambda: count(batch.where()))
     assert found and failed >= 3
 
 

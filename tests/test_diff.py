@@ -305,6 +305,27 @@ def test_empty_batches() -> None:
     assert len(check(batch[:0], batch).added) == 5 == len(check(batch, batch[:0]).removed)
 
 
+def test_selections_are_compared_as_what_they_show() -> None:
+    batch = seeded(200, 1, odd=True)
+    later = touched(batch, [(row, "lifetime_seconds_out") for row in range(0, 200, 9)])
+    before, after = batch.where(has_outbound=True), later.where(has_inbound=True)
+    for one, other in ((before, after), (after, before), (before[::-1], later), (batch, after[5::2])):
+        assert check(one, other)
+    assert not check(before, batch.where(has_outbound=True))
+    alone = batch.where(has_outbound=True).diff(after.where(ip_version=4))
+    del before, after, later
+    assert len(alone.removed)
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_a_batch_without_ids_is_a_value_error(order: str) -> None:
+    with wfpsa.open_engine("embedded:?contexts=5") as engine:
+        batches = [engine.snapshot(), engine.snapshot(fields=["spi_in", "spi_out"])]
+    one, other = batches if order == "after" else batches[::-1]
+    with pytest.raises(ValueError, match="both batches must have the column 'context_id'"):
+        one.diff(other)
+
+
 @pytest.mark.parametrize("wrong", [None, 1, [], "context_id", {}, wfpsa.SaBatch])
 def test_what_is_not_a_batch_is_a_type_error(wrong: Any) -> None:
     with pytest.raises(TypeError, match=f"another SaBatch, not with {type(wrong).__name__}"):
@@ -371,7 +392,7 @@ def test_any_allocation_may_fail(order: str) -> None:
     batch = seeded(300, 1)
     later = touched(batch, [(row, "lifetime_seconds_out") for row in range(300)])
     after = later[10:] if order == "same" else later.take(random.Random(1).sample(range(300), 290))
-    diff, failed = walk_allocations(lambda: batch[:295][:: 1 if order == "same" else -1].diff(after))
+    diff, failed = walk_allocations(lambda: batch.where()[:295][:: 1 if order == "same" else -1].diff(after))
     assert diff and failed > 20
 
 
