@@ -71,7 +71,7 @@ bundles = st.builds(
             (Sa(transform=TransformType.ESP_CIPHER), Sa(transform=TransformType.AH, spi=77)),
         ]
     ),
-    lifetime_seconds=st.sampled_from([0, 30, 45, 90, 7200]),
+    lifetime_seconds=st.sampled_from([0, 30, 7200, 0, 45, 7200, 90]),
     idle_timeout_seconds=st.sampled_from([0, 20, 50]),
     bundle_flags=st.sampled_from([0, 0, 1, model.SUPPRESS_DUPLICATE_DELETION]),
     nap_context=st.integers(0, 3),
@@ -159,11 +159,18 @@ class EngineMachine(RuleBasedStateMachine):
         self.qm_sa_id = 0
         self.open(reconnect=False)
         self.open(reconnect=True)
+        for network in data.draw(st.lists(any_index, min_size=1, max_size=2), label="subscribed from the beginning"):
+            self.subscribe(0, network)
+        for _ in range(data.draw(st.integers(2, 6), label="contexts in the beginning")):
+            self.add(data.draw(traffics), (data.draw(bundles), data.draw(bundles)), None)
+        self.list_pages(1, 0, 1, True)
 
     def teardown(self) -> None:
         if not hasattr(self, "control"):
             return
         try:
+            while self.listings:
+                self.last_pages(0)
             self.read_all()
         finally:
             self.subscriptions.clear()
@@ -189,7 +196,7 @@ class EngineMachine(RuleBasedStateMachine):
     def pick(self, index: int) -> Held:
         """One that lives more often than one that is closed or dead."""
         living = [held for held in self.held if not (held.session.closed or held.session.dead)]
-        pool = [*living * 5, *self.held]
+        pool = [*living * 9, *self.held]
         return pool[index % len(pool)]
 
     def pick_id(self, index: int) -> int:
@@ -197,6 +204,11 @@ class EngineMachine(RuleBasedStateMachine):
         there = sorted(self.model.contexts)
         pool = [*there * 3, *self.gone[-2:], 2**64 - 2]
         return pool[index % len(pool)]
+
+    def pick_half_built(self, index: int) -> int:
+        """One that can be keyed more often than one that cannot."""
+        pool = [number for number, each in sorted(self.model.contexts.items()) if each.stage < model.COMPLETE]
+        return pool[index % len(pool)] if pool and index % 4 else self.pick_id(index)
 
     def read_gate(self, held: Held) -> Codes:
         """As the gate of a call that only reads, which may open a new session for it."""
@@ -252,7 +264,7 @@ class EngineMachine(RuleBasedStateMachine):
             self.model.renew(held.session)
 
     @precondition(lambda self: not self.model.stopped and len(self.model.contexts) > 2)
-    @rule(code=st.sampled_from([model.SERVER_UNAVAILABLE, 1726]), lasts=st.sampled_from([False, False, True]))
+    @rule(code=st.sampled_from([model.SERVER_UNAVAILABLE, 1726]), lasts=st.sampled_from([False, False, False, True]))
     def stop_service(self, code: int, lasts: bool) -> None:
         self.control.stop_service(code)
         self.model.stop(code)
@@ -377,7 +389,7 @@ class EngineMachine(RuleBasedStateMachine):
     )
     def get_or_set_spi(self, index: int, which: int, mistake: str | None, chosen: int | None, other: Traffic) -> None:
         """A mistake is one only where the first traffic was another: else it is the first traffic."""
-        held, number = self.pick(index), self.pick_id(which)
+        held, number = self.pick(index), self.pick_half_built(which)
         context = self.model.contexts.get(number)
         traffic = context.inbound_traffic if context else other
         if mistake == "ends":
@@ -406,7 +418,7 @@ class EngineMachine(RuleBasedStateMachine):
         mistake=st.sampled_from([None, None, None, None, "id", "none", "order"]),
     )
     def add_sa(self, index: int, which: int, inbound: bool, bundle: SaBundle, mistake: str | None) -> None:
-        held, number = self.pick(index), self.pick_id(which)
+        held, number = self.pick(index), self.pick_half_built(which)
         self.add_half(held, number, inbound, bundle, mistake)
 
     def add_half(self, held: Held, number: int, inbound: bool, bundle: SaBundle, mistake: str | None = None) -> None:
@@ -430,9 +442,11 @@ class EngineMachine(RuleBasedStateMachine):
         self.call(refused, lambda: add(number, bundle))
         self.forget(before)
 
-    @rule(index=any_index, traffic=traffics, both=st.tuples(bundles, bundles))
-    def key_at_once(self, index: int, traffic: Traffic, both: tuple[SaBundle, SaBundle]) -> None:
-        """The whole of manual keying where nothing refuses it, so that complete contexts are not rare."""
+    @rule(index=any_index, which=any_index, other=st.none() | traffics, both=st.tuples(bundles, bundles))
+    def key_at_once(self, index: int, which: int, other: Traffic | None, both: tuple[SaBundle, SaBundle]) -> None:
+        """The whole of manual keying where nothing refuses it, often for traffic that has a context already."""
+        there = self.model.contexts.get(self.pick_id(which))
+        traffic = other or (there and there.outbound_traffic) or Traffic(*ENDS[0])
         held = self.pick(index)
         refused = self.model.gate(held.session, writes=True, alone=True)
         number = self.call(refused, lambda: held.engine.create(traffic))
@@ -468,8 +482,13 @@ class EngineMachine(RuleBasedStateMachine):
         refused = refused or self.model.update(number, direction, traffic, columns)
         self.call(refused, lambda: held.engine.update(number, direction, traffic=traffic, **values))
 
-    @rule(index=any_index, which=st.lists(any_index, max_size=4), batch=st.booleans())
-    def expire(self, index: int, which: list[int], batch: bool) -> None:
+    @rule(
+        index=any_index,
+        which=st.lists(any_index, min_size=1, max_size=4),
+        batch=st.booleans(),
+        wait=st.sampled_from([60, 59.999, 30, 0, 0]),
+    )
+    def expire(self, index: int, which: list[int], batch: bool, wait: float) -> None:
         held, ids = self.pick(index), [self.pick_id(each) for each in which]
         before = list(self.model.contexts)
         if held.session.closed:
@@ -493,6 +512,8 @@ class EngineMachine(RuleBasedStateMachine):
                 assert code in refused
                 assert outcome == (Outcome.ALREADY_GONE if code == model.NOT_FOUND else Outcome.FAILED)
         self.forget(before)
+        if wait:
+            self.advance(wait)
 
     @rule(index=any_index, which=any_index)
     def delete(self, index: int, which: int) -> None:
@@ -503,7 +524,7 @@ class EngineMachine(RuleBasedStateMachine):
             self.model.remove(number)
             self.gone.append(number)
 
-    @rule(seconds=st.sampled_from([0, 0.001, 10, 15, 20, 29.999, 30, 59.999, 60, 90, 3599, 3600, 7200]))
+    @rule(seconds=st.sampled_from([60, 30, 10, 20, 59.999, 15, 0.001, 29.999, 90, 7200, 0]))
     def advance(self, seconds: float) -> None:
         before = list(self.model.contexts)
         self.control.advance(seconds)
@@ -566,12 +587,14 @@ class EngineMachine(RuleBasedStateMachine):
     # ---- pages, one now and one later ----
 
     @precondition(lambda self: len(self.listings) < 4)
-    @rule(index=any_index, network=any_index, page_size=st.integers(1, 4))
-    def list_pages(self, index: int, network: int, page_size: int) -> None:
+    @rule(index=any_index, network=any_index, page_size=st.integers(1, 4), begun=st.sampled_from([True, True, False]))
+    def list_pages(self, index: int, network: int, page_size: int, begun: bool) -> None:
         held = self.pick(index)
         subnets, given = self.subnets(network)
         pages = held.engine.pages(**given, page_size=page_size, prefetch=False)
         self.listings.append(Listing(held, pages, page_size, subnets))
+        if begun:
+            self.next_page(-1)
 
     @precondition(lambda self: self.listings)
     @rule(which=any_index)
@@ -612,6 +635,13 @@ class EngineMachine(RuleBasedStateMachine):
                 assert row == listing.begun[number]
         listing.seen |= rows
 
+    @precondition(lambda self: self.listings)
+    @rule(which=any_index)
+    def last_pages(self, which: int) -> None:
+        listing = self.listings[which % len(self.listings)]
+        while listing in self.listings:
+            self.next_page(self.listings.index(listing))
+
     def is_aborted(self, session: model.Session) -> bool:
         self.model.cancel_overdue()
         return session.transaction == "aborted"
@@ -647,6 +677,12 @@ class EngineMachine(RuleBasedStateMachine):
         self.call(refused, transaction.__enter__)
         if not refused:
             held.transaction, held.transaction_life = transaction, session.life
+
+    @rule(index=any_index, read_only=st.booleans())
+    def overstay(self, index: int, read_only: bool) -> None:
+        """A transaction may be held for an hour; what comes of it is told by the next call."""
+        self.begin_transaction(index, read_only)
+        self.advance(3600)
 
     def drop_transaction(self, held: Held) -> None:
         """Aborts what is left of one, without a word."""
@@ -758,7 +794,7 @@ class EngineMachine(RuleBasedStateMachine):
             self.compare_statistics(engine.statistics())
 
 
-examples, _, steps = os.environ.get("WFPSA_STATE_MACHINE_EXAMPLES", "150x40").partition("x")
+examples, _, steps = os.environ.get("WFPSA_STATE_MACHINE_EXAMPLES", "200x40").partition("x")
 TestEngineAgainstTheModel = EngineMachine.TestCase
 TestEngineAgainstTheModel.settings = settings(
     max_examples=int(examples),
