@@ -794,7 +794,7 @@ class EngineMachine(RuleBasedStateMachine):
             self.compare_statistics(engine.statistics())
 
 
-examples, _, steps = os.environ.get("WFPSA_STATE_MACHINE_EXAMPLES", "200x40").partition("x")
+examples, _, steps = os.environ.get("WFPSA_STATE_MACHINE_EXAMPLES", "100x40").partition("x")
 TestEngineAgainstTheModel = EngineMachine.TestCase
 TestEngineAgainstTheModel.settings = settings(
     max_examples=int(examples),
