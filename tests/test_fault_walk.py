@@ -110,7 +110,8 @@ Setting = Callable[..., Walk]
 WALKS: dict[str, tuple[tuple[str, ...], Callable[[Scene], Walk]]] = {}
 """By name: the public operations that it covers, and what sets it up."""
 BY_PYARROW = "SaBatch.__arrow_c_stream__ by pyarrow"
-SAVING = "SaBatch.save and load"
+SAVING = "SaBatch.save"
+MARKS = {BY_PYARROW: [pytest.mark.needs_pyarrow], SAVING: [pytest.mark.needs_pyarrow, pytest.mark.fills_nulls]}
 
 
 def walk(*covers: str, name: str = "", **arguments: Any) -> Callable[[Setting], Setting]:
@@ -778,7 +779,7 @@ def churn(scene: Scene) -> Walk:
 
 EVERY_WALK = pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.needs_pyarrow) if name in (BY_PYARROW, SAVING) else name for name in WALKS],
+    [pytest.param(name, marks=MARKS[name]) if name in MARKS else name for name in WALKS],
 )
 
 

@@ -18,6 +18,8 @@ from wfpsa import testing
 
 pa = pytest.importorskip("pyarrow")
 
+pytestmark = pytest.mark.fills_nulls
+
 VERSIONS = pytest.mark.parametrize("version", [0, 1])
 
 
