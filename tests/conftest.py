@@ -97,7 +97,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def unexpected(config: pytest.Config, skipped: list[pytest.TestReport]) -> list[str]:
     """How the tests left out differ from the list; a skipped test differs always."""
     listed = {
-        line.split()[0]
+        line.rpartition("  ")[0]  # names of tests may have spaces
         for line in Path(config.getoption("left_out")).read_text(encoding="utf-8").splitlines()
         if line and not line.startswith("#")
     }
