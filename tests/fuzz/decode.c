@@ -382,7 +382,7 @@ turn(const struct scene *scene)
         status = wfpsa_columns_freeze(batch);
         if (status == WFPSA_OK) {
             REQUIRE(!batch->builder && batch->version == scene->version);
-            REQUIRE(wfpsa_columns_bytes(batch) >= batch->length * WFPSA_COLUMN_COUNT / 2);
+            REQUIRE(wfpsa_columns_bytes(batch, batch->length) >= batch->length * WFPSA_COLUMN_COUNT / 2);
             status = look_at(batch, scene);
         }
     }
