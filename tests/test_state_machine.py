@@ -795,7 +795,7 @@ class EngineMachine(RuleBasedStateMachine):
 
 
 examples, _, steps = os.environ.get("WFPSA_STATE_MACHINE_EXAMPLES", "100x40").partition("x")
-TestEngineAgainstTheModel = EngineMachine.TestCase
+TestEngineAgainstTheModel = pytest.mark.steady_model(pytest.mark.timeout(900)(EngineMachine.TestCase))
 TestEngineAgainstTheModel.settings = settings(
     max_examples=int(examples),
     stateful_step_count=int(steps or 40),
