@@ -15,10 +15,9 @@ from wfpsa import testing
 ADDRESS_SANITIZER = "libasan" in os.environ.get("LD_PRELOAD", "")
 LEFT_OUT = {
     "compiler": None if sys.platform != "win32" else "no C compiler is there",
-    "steady_model": None if sys.platform != "win32" else "under Wine a session dies at times that the model has alive",
     "fills_nulls": None if sys.platform != "win32" else "pyarrow's fill_null gives wrong values under Wine",
     "fork": None if hasattr(os, "fork") else "this platform has no fork",
-    "overreads": "the sanitizer ends the process, rightly" if ADDRESS_SANITIZER else None,
+    "misuses_memory": "the sanitizer ends the process, rightly" if ADDRESS_SANITIZER else None,
     "posix": None if sys.platform != "win32" else "about what only other systems than Windows have or do",
     "posix_signal": None if sys.platform != "win32" else "Windows cannot send itself this signal",
     "resident": "the sanitizer's redzones and quarantine are resident too" if ADDRESS_SANITIZER else None,
@@ -34,10 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "compiler: builds an extension")
-    config.addinivalue_line("markers", "steady_model: compares thousands of drawn calls with the plain model")
     config.addinivalue_line("markers", "fills_nulls: loads a saved batch, which needs pyarrow.compute.fill_null")
     config.addinivalue_line("markers", "fork: forks")
-    config.addinivalue_line("markers", "overreads: reads past the end of a block on purpose, within its memory page")
+    config.addinivalue_line(
+        "markers", "misuses_memory: reads or writes outside a live block, on purpose"
+    )
     config.addinivalue_line("markers", "posix: about what only other systems than Windows have or do")
     config.addinivalue_line("markers", "posix_signal: needs a signal that only POSIX has, or its way of sending one")
     config.addinivalue_line("markers", "resident: measures the resident size of a process")

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 from baselines import ctypes_fast, ctypes_naive
 
-BASELINES = [pytest.param(ctypes_fast, marks=pytest.mark.overreads), ctypes_naive]
+BASELINES = [pytest.param(ctypes_fast, marks=pytest.mark.misuses_memory), ctypes_naive]
 CORE = (
     "context_id",
     "has_inbound",

@@ -403,6 +403,19 @@ def test_a_transaction_that_lost_its_session_is_not_continued_in_another(
         reconnecting.reopen()
 
 
+def test_the_end_of_a_transaction_from_before_a_reopen_leaves_the_present_one(
+    embedded: testing.EmbeddedEngine, reconnecting: wfpsa.Engine
+) -> None:
+    earlier = reconnecting.transaction()
+    earlier.__enter__()
+    reconnecting.reopen()
+    with pytest.raises(wfpsa.SessionAborted, match="IPsecSaContextCreateEnumHandle0"), reconnecting.transaction():
+        with pytest.raises(wfpsa.EngineClosed):
+            earlier.__exit__(None, None, None)
+        embedded.restart_service()
+        reconnecting.snapshot()
+
+
 # --- A service that dies again and again ----------------------------------------------------------
 
 

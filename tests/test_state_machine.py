@@ -211,9 +211,10 @@ class EngineMachine(RuleBasedStateMachine):
         return pool[index % len(pool)] if pool and index % 4 else self.pick_id(index)
 
     def read_gate(self, held: Held) -> Codes:
-        """As the gate of a call that only reads, which may open a new session for it."""
+        """As the gate of a call that only reads, which opens a new session if need be, except in a transaction."""
         session = held.session
-        if session.dead and session.reconnect and not session.closed:
+        within = held.transaction and held.transaction_life == session.life
+        if session.dead and session.reconnect and not (session.closed or within):
             if self.model.stopped:
                 return {model.NOT_REGISTERED}
             self.model.renew(session)
@@ -795,7 +796,7 @@ class EngineMachine(RuleBasedStateMachine):
 
 
 examples, _, steps = os.environ.get("WFPSA_STATE_MACHINE_EXAMPLES", "100x40").partition("x")
-TestEngineAgainstTheModel = pytest.mark.steady_model(pytest.mark.timeout(900)(EngineMachine.TestCase))
+TestEngineAgainstTheModel = EngineMachine.TestCase
 TestEngineAgainstTheModel.settings = settings(
     max_examples=int(examples),
     stateful_step_count=int(steps or 40),

@@ -792,9 +792,7 @@ POSSIBLE_DEADLOCK = 1131
 WRONG_SESSION = 0x8032000C
 
 
-def test_a_result_freed_twice_foreign_or_written_to_after_its_end_is_reported(
-    embedded: testing.EmbeddedEngine, engine: wfpsa.Engine
-) -> None:
+def test_a_result_freed_twice_or_foreign_is_reported(embedded: testing.EmbeddedEngine, engine: wfpsa.Engine) -> None:
     number = embedded.add()
     with raw_session(embedded) as (functions, handle):
         found = c_void_p()
@@ -811,9 +809,19 @@ def test_a_result_freed_twice_foreign_or_written_to_after_its_end_is_reported(
         foreign = c_void_p(ctypes.addressof(own))
         with misused("FwpmFreeMemory0", "what was freed is no result of this engine"):
             functions["FwpmFreeMemory0"](byref(foreign))
+    assert len(engine.snapshot()) == 1
+
+
+@pytest.mark.misuses_memory
+def test_a_result_written_to_after_its_end_is_reported(embedded: testing.EmbeddedEngine) -> None:
+    number = embedded.add()
+    with raw_session(embedded) as (functions, handle):
+        found = c_void_p()
+        assert functions["IPsecSaContextGetById1"](handle, number, byref(found)) == 0
+        copy = c_void_p(found.value)
+        functions["FwpmFreeMemory0"](byref(found))
         with misused("FwpmFreeMemory0", "a result was written to after it was freed"):
             ctypes.memset(copy.value or 0, 0, 8)
-    assert len(engine.snapshot()) == 1
 
 
 def test_an_enumeration_handle_used_after_its_end_or_by_another_session_is_reported(

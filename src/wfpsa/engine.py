@@ -475,7 +475,8 @@ class Engine:
                 session.transaction("abort")
             raise
         finally:
-            self._in_transaction = None
+            if self._in_transaction is session:  # not one that began after a reopen
+                self._in_transaction = None
 
     def expire(self, targets: "Targets") -> ExpiryReport:
         """Expires contexts in mass: their outbound SAs go at once, their inbound SAs about a minute later.
