@@ -35,9 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "compiler: builds an extension")
     config.addinivalue_line("markers", "fills_nulls: loads a saved batch, which needs pyarrow.compute.fill_null")
     config.addinivalue_line("markers", "fork: forks")
-    config.addinivalue_line(
-        "markers", "misuses_memory: reads or writes outside a live block, on purpose"
-    )
+    config.addinivalue_line("markers", "misuses_memory: reads or writes outside a live block, on purpose")
     config.addinivalue_line("markers", "posix: about what only other systems than Windows have or do")
     config.addinivalue_line("markers", "posix_signal: needs a signal that only POSIX has, or its way of sending one")
     config.addinivalue_line("markers", "resident: measures the resident size of a process")
