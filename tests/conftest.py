@@ -15,7 +15,6 @@ from wfpsa import testing
 ADDRESS_SANITIZER = "libasan" in os.environ.get("LD_PRELOAD", "")
 LEFT_OUT = {
     "compiler": None if sys.platform != "win32" else "no C compiler is there",
-    "fills_nulls": None if sys.platform != "win32" else "pyarrow's fill_null gives wrong values under Wine",
     "fork": None if hasattr(os, "fork") else "this platform has no fork",
     "misuses_memory": "the sanitizer ends the process, rightly" if ADDRESS_SANITIZER else None,
     "posix": None if sys.platform != "win32" else "about what only other systems than Windows have or do",
@@ -33,7 +32,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "compiler: builds an extension")
-    config.addinivalue_line("markers", "fills_nulls: loads a saved batch, which needs pyarrow.compute.fill_null")
     config.addinivalue_line("markers", "fork: forks")
     config.addinivalue_line("markers", "misuses_memory: reads or writes outside a live block, on purpose")
     config.addinivalue_line("markers", "posix: about what only other systems than Windows have or do")

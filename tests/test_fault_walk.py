@@ -111,7 +111,7 @@ WALKS: dict[str, tuple[tuple[str, ...], Callable[[Scene], Walk]]] = {}
 """By name: the public operations that it covers, and what sets it up."""
 BY_PYARROW = "SaBatch.__arrow_c_stream__ by pyarrow"
 SAVING = "SaBatch.save"
-MARKS = {BY_PYARROW: [pytest.mark.needs_pyarrow], SAVING: [pytest.mark.needs_pyarrow, pytest.mark.fills_nulls]}
+MARKS = {BY_PYARROW: [pytest.mark.needs_pyarrow], SAVING: [pytest.mark.needs_pyarrow]}
 
 
 def walk(*covers: str, name: str = "", **arguments: Any) -> Callable[[Setting], Setting]:
@@ -841,7 +841,7 @@ def test_every_os_function_fails_in_some_fault_walk() -> None:
         "FwpmTransactionAbort0": "called where there is an error to tell already",
         "IPsecSaContextSubscriptionsGet0": "not called",
     }
-    settings = [setting for name, (_, setting) in WALKS.items() if name not in (BY_PYARROW, SAVING)]
+    settings = [setting for name, (_, setting) in WALKS.items() if name != BY_PYARROW]
     for function in testing.functions():
         failed = any(fails_at(setting, function, 1, FWP_E_TIMEOUT) for setting in settings)
         assert failed is (function not in of_no_importance), function

@@ -252,7 +252,6 @@ def test_a_replay_while_others_enumerate_is_not_seen_by_them(
 # --- Targets --------------------------------------------------------------------------------------
 
 
-@pytest.mark.fills_nulls
 def test_a_target_names_the_recording(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     batch = seeded(100, 5, odd=True)

@@ -18,7 +18,6 @@ from wfpsa import testing
 
 pa = pytest.importorskip("pyarrow")
 
-pytestmark = pytest.mark.fills_nulls
 
 VERSIONS = pytest.mark.parametrize("version", [0, 1])
 

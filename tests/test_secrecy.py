@@ -120,7 +120,6 @@ def test_no_arrow_stream_or_file_holds_key_bytes(version: int) -> None:
         assert_secret(str(table.slice(0, 200).to_pylist()))
 
 
-@pytest.mark.fills_nulls
 @VERSIONS
 def test_no_saved_file_holds_key_bytes_nor_do_replayed_keys_surface(
     tmp_path: Path, embedded: testing.EmbeddedEngine, engine: wfpsa.Engine, version: int

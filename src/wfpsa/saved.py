@@ -262,8 +262,12 @@ class _Saved:
             array = array.cast(self._pa.uint8())
         if array.null_count:
             absent: object = bytes(16) if width == 16 else 255 if kind == "enum" else 0
-            array = array.fill_null(self._pa.scalar(absent, array.type))
+            array = self._filled(array, absent)
         return _raw(array, width)
+
+    def _filled(self, array: Any, value: object) -> Any:
+        """The array with that value for its nulls. Not by fill_null, which under Wine fills where nothing is absent."""
+        return self._pa.compute.if_else(array.is_valid(), array, self._pa.scalar(value, array.type))
 
     def _names(self) -> tuple[list[str], dict[str, memoryview]]:
         """The names in use, each once, and by column the cells: codes into them, from 1."""
@@ -278,7 +282,7 @@ class _Saved:
         for name, array in arrays.items():
             code = pa.compute.index_in(texts[name], value_set=names).cast(pa.uint32())
             code = pa.compute.add(code, pa.scalar(1, pa.uint32()))
-            codes[name] = _raw(code.take(array.indices).fill_null(pa.scalar(0, pa.uint32())), 4)
+            codes[name] = _raw(self._filled(code.take(array.indices), 0), 4)
         listed: list[str] = names.to_pylist()
         if any("\0" in name for name in listed):
             raise ValueError("a name has a NUL in it")
@@ -297,11 +301,11 @@ class _Saved:
         if "ip_version" in self._arrays:
             versions = self._arrays["ip_version"]
             known = pc.is_in(versions, value_set=self._pa.array([4, 6], self._pa.uint8()))
-            other = pc.fill_null(pc.equal(versions, 254), True)
+            other = self._filled(pc.equal(versions, 254), True)
             self._agree("ip_version", pc.and_(pc.equal(known, self._bit(_ADDRESS)), pc.or_(known, other)))
         for side in ("in", "out"):
             if f"sa_count_{side}" in self._arrays:
-                count = pc.fill_null(self._arrays[f"sa_count_{side}"], 0)
+                count = self._filled(self._arrays[f"sa_count_{side}"], 0)
                 first, second = self._bit(_FIRST[side]), self._bit(_SECOND[side])
                 two = pc.and_(first, pc.greater_equal(count, 2))
                 one_or_none = pc.or_(pc.invert(first), pc.greater_equal(count, 1))

@@ -56,7 +56,6 @@ def test_both_subnets_and_the_predicate_must_hold(run: Run, embedded: testing.Em
     assert listed(run, "--engine", embedded.target, *filters) == expected != []
 
 
-@pytest.mark.fills_nulls
 def test_a_recording_is_listed_like_the_engine_it_was_saved_of(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
