@@ -932,6 +932,7 @@ NOTHING_FAILS = {
 }
 """By public name: why there is nothing in it that could fail."""
 PLAIN = {*dir(object), "__class_getitem__", "__hash__"} - {"__reduce__"}
+PLAIN |= {"__buffer__", "__release_buffer__"}  # since Python 3.12 names of what only tells where cells lie
 
 
 def members(cls: type) -> Iterator[str]:

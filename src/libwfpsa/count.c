@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bytes.h"
+#include "cells.h"
 #include "memory.h"
 
 #define ROWS_MAX (INT32_MAX - 1) /* so that 32 bits number the groups, and twice as many slots */
@@ -28,20 +30,6 @@ struct counting {
     uint32_t *slots; /* open addressing, at most half full: 1 + the number of a record, 0 free */
     uint64_t slot_mask;
 };
-
-static const uint8_t *
-cells_of(const struct wfpsa_columns *columns, uint32_t column)
-{
-    const void *cells = NULL;
-    wfpsa_columns_cells(columns, column, &cells); /* gathered before: it cannot fail now */
-    return cells;
-}
-
-static uint64_t
-absolute(const struct wfpsa_rows *view, uint64_t row)
-{
-    return view->start + (uint64_t)view->step * row;
-}
 
 /* ---- names ---- */
 
@@ -113,13 +101,6 @@ rank_names(struct counting *c, const uint32_t *columns, unsigned column_count)
 
 /* ---- keys ---- */
 
-static uint64_t
-big_endian(const uint8_t *bytes)
-{
-    return (uint64_t)bytes[0] << 56 | (uint64_t)bytes[1] << 48 | (uint64_t)bytes[2] << 40 | (uint64_t)bytes[3] << 32 |
-           (uint64_t)bytes[4] << 24 | (uint64_t)bytes[5] << 16 | (uint64_t)bytes[6] << 8 | bytes[7];
-}
-
 /* The first `bits` bits of a word; 0 or less: none, 64 or more: all. */
 static uint64_t
 leading(uint64_t word, int bits)
@@ -177,8 +158,8 @@ make_keys(const struct counting *c, uint32_t column, uint64_t row, uint64_t rows
         for (uint64_t i = 0; i < rows; i++) {
             const uint8_t *cell = cells + absolute(view, row + i) * 16;
             keys[i * stride + LEAD] = IS_FIRST;
-            keys[i * stride + HIGH] = big_endian(cell);
-            keys[i * stride + LOW] = big_endian(cell + 8);
+            keys[i * stride + HIGH] = big_endian64(cell);
+            keys[i * stride + LOW] = big_endian64(cell + 8);
             if (c->prefix && info->kind == WFPSA_ADDRESS) {
                 cut(keys + i * stride, c->prefix);
             }

@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "cells.h"
 #include "memory.h"
 
 #define ROWS_MAX (INT32_MAX - 1) /* so that 32 bits number the rows of both */
@@ -38,20 +39,6 @@ struct comparison {
     uint64_t mask_count, mask_capacity;
     struct wfpsa_diff *diff;
 };
-
-static const uint8_t *
-cells_of(const struct wfpsa_columns *columns, uint32_t column)
-{
-    const void *cells = NULL;
-    wfpsa_columns_cells(columns, column, &cells); /* gathered before, where both have it: it cannot fail now */
-    return cells;
-}
-
-static uint64_t
-absolute(const struct wfpsa_rows *view, uint64_t row)
-{
-    return view->start + (uint64_t)view->step * row;
-}
 
 /* ---- matching ---- */
 
@@ -432,12 +419,6 @@ note_absence(struct comparison *c, uint64_t row, uint8_t before, uint8_t after)
         }
     }
     return WFPSA_OK;
-}
-
-static unsigned
-width_of(uint32_t column)
-{
-    return column == WFPSA_PRESENCE ? 1 : wfpsa_column_info(column)->width;
 }
 
 static int

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "bytes.h"
 #include "memory.h"
 
 /* What one call brought. */
@@ -45,8 +46,7 @@ fill_condition(FWP_CONDITION_VALUE0 *value, const struct wfpsa_subnet *subnet, F
                FWP_V6_ADDR_AND_MASK *v6)
 {
     if (subnet->family == 4) {
-        const uint8_t *a = subnet->address + 12;
-        v4->addr = (UINT32)a[0] << 24 | (UINT32)a[1] << 16 | (UINT32)a[2] << 8 | a[3];
+        v4->addr = big_endian32(subnet->address + 12);
         v4->mask = subnet->prefix_length ? UINT32_MAX << (32 - subnet->prefix_length) : 0;
         value->type = FWP_V4_ADDR_MASK;
         value->v4AddrMask = v4;

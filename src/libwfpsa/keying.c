@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "bytes.h"
 #include "wfpsa/keying.h"
 
 static FWP_IP_VERSION
@@ -11,21 +12,14 @@ version_of(uint8_t ip_version)
     return ip_version == 4 ? FWP_IP_VERSION_V4 : ip_version == 6 ? FWP_IP_VERSION_V6 : FWP_IP_VERSION_NONE;
 }
 
-static UINT32
-host_order(const uint8_t *address)
-{
-    const uint8_t *a = address + 12;
-    return (UINT32)a[0] << 24 | (UINT32)a[1] << 16 | (UINT32)a[2] << 8 | a[3];
-}
-
 static void
 fill_traffic(IPSEC_TRAFFIC1 *traffic, const struct wfpsa_traffic *given)
 {
     memset(traffic, 0, sizeof *traffic);
     traffic->ipVersion = version_of(given->ip_version);
     if (given->ip_version == 4) {
-        traffic->localV4Address = host_order(given->local_address);
-        traffic->remoteV4Address = host_order(given->remote_address);
+        traffic->localV4Address = big_endian32(given->local_address + 12);
+        traffic->remoteV4Address = big_endian32(given->remote_address + 12);
     } else {
         memcpy(traffic->localV6Address, given->local_address, 16);
         memcpy(traffic->remoteV6Address, given->remote_address, 16);

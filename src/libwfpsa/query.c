@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "gather.h"
+#include "cells.h"
 #include "memory.h"
 
 static void

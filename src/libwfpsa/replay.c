@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "bytes.h"
 #include "memory.h"
 #include "wfpsa/embedded.h"
 #include "wfpsa/wfp.h"
@@ -166,7 +167,7 @@ put_address(const struct replay *replay, uint32_t column, uint64_t row, FWP_IP_V
 {
     const uint8_t *cell = replay->cells[column] ? replay->cells[column] + row * 16 : NULL;
     if (cell && version == FWP_IP_VERSION_V4) {
-        *v4 = (UINT32)cell[12] << 24 | (UINT32)cell[13] << 16 | (UINT32)cell[14] << 8 | cell[15];
+        *v4 = big_endian32(cell + 12);
     } else if (cell) {
         memcpy(v6, cell, 16);
     }

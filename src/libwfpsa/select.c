@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "gather.h"
+#include "bytes.h"
+#include "cells.h"
 #include "memory.h"
 #include "selection.h"
 
@@ -79,13 +80,6 @@ load_pair(const uint8_t *cell)
     memcpy(&pair.a, cell, 8);
     memcpy(&pair.b, cell + 8, 8);
     return pair;
-}
-
-static inline uint64_t
-big_endian(const uint8_t *bytes)
-{
-    return (uint64_t)bytes[0] << 56 | (uint64_t)bytes[1] << 48 | (uint64_t)bytes[2] << 40 | (uint64_t)bytes[3] << 32 |
-           (uint64_t)bytes[4] << 24 | (uint64_t)bytes[5] << 16 | (uint64_t)bytes[6] << 8 | bytes[7];
 }
 
 /* Sorts the values and drops those that come twice. */
@@ -255,7 +249,7 @@ subnet_intervals(const struct wfpsa_subnet *subnet, struct pair *intervals)
                         bits >= 128 ? UINT64_MAX
                         : bits > 64 ? UINT64_MAX << (128 - bits)
                                     : 0};
-    struct pair first = {big_endian(subnet->address) & mask.a, big_endian(subnet->address + 8) & mask.b};
+    struct pair first = {big_endian64(subnet->address) & mask.a, big_endian64(subnet->address + 8) & mask.b};
     struct pair last = {first.a | ~mask.a, first.b | ~mask.b};
     uint64_t count = 0;
     if (subnet->family == 4 || compare_pairs(&last, &mapped_first) < 0 || compare_pairs(&first, &mapped_last) > 0) {
@@ -553,8 +547,8 @@ meet_intervals(const struct compiled *test, const uint8_t *cells, uint32_t count
     for (uint32_t base = 0; base < count; base += TOGETHER) {
         uint32_t few = count - base < TOGETHER ? count - base : TOGETHER;
         for (uint32_t i = 0; i < few; i++) {
-            numbers[i].a = big_endian(cells + 16 * (size_t)(base + i));
-            numbers[i].b = big_endian(cells + 16 * (size_t)(base + i) + 8);
+            numbers[i].a = big_endian64(cells + 16 * (size_t)(base + i));
+            numbers[i].b = big_endian64(cells + 16 * (size_t)(base + i) + 8);
             found[i] = 0;
         }
         for (uint64_t left = test->count, half; left > 1; left -= half) {

@@ -1,15 +1,9 @@
 /* Selections: their making, the gathering of their columns on first touch, and their end. */
 #include "platform.h" /* first: it asks the system headers for POSIX */
 
-#include "gather.h"
+#include "cells.h"
 #include "memory.h"
 #include "selection.h"
-
-static unsigned
-width_of(uint32_t column)
-{
-    return column == WFPSA_PRESENCE ? 1 : wfpsa_column_info(column)->width;
-}
 
 struct wfpsa_columns *
 selection_new(struct wfpsa_columns *parent, uint32_t *rows, uint64_t count)

@@ -8,28 +8,30 @@
 
 /* ---- from the OS's structures to a record ---- */
 
-/* What the OS does with a bad one is not documented: these are the codes made for the purpose. */
-static DWORD
-traffic_parse(const IPSEC_TRAFFIC1 *given, struct traffic *traffic)
+void
+traffic_copy(const IPSEC_TRAFFIC1 *given, struct traffic *traffic)
 {
     memset(traffic, 0, sizeof *traffic);
-    if ((UINT32)given->ipVersion > FWP_IP_VERSION_V6 || (UINT32)given->trafficType >= IPSEC_TRAFFIC_TYPE_MAX) {
-        return (DWORD)FWP_E_INVALID_ENUMERATOR;
-    }
     traffic->ip_version = (UINT32)given->ipVersion;
     traffic->type = (UINT32)given->trafficType;
-    if (traffic->ip_version == FWP_IP_VERSION_V4) {
-        memcpy(traffic->local, &given->localV4Address, 4);
-        memcpy(traffic->remote, &given->remoteV4Address, 4);
-    } else {
-        memcpy(traffic->local, given->localV6Address, 16);
-        memcpy(traffic->remote, given->remoteV6Address, 16);
-    }
+    size_t used = traffic->ip_version == FWP_IP_VERSION_V4 ? 4 : 16;
+    memcpy(traffic->local, given->localV6Address, used); /* one union with localV4Address */
+    memcpy(traffic->remote, given->remoteV6Address, used);
     traffic->remote_port = given->remotePort;
     traffic->local_port = given->localPort;
     traffic->ip_protocol = given->ipProtocol;
     traffic->local_interface_luid = given->localIfLuid;
     traffic->real_profile_id = given->realIfProfileId;
+}
+
+/* What the OS does with a bad one is not documented: these are the codes made for the purpose. */
+static DWORD
+traffic_parse(const IPSEC_TRAFFIC1 *given, struct traffic *traffic)
+{
+    if ((UINT32)given->ipVersion > FWP_IP_VERSION_V6 || (UINT32)given->trafficType >= IPSEC_TRAFFIC_TYPE_MAX) {
+        return (DWORD)FWP_E_INVALID_ENUMERATOR;
+    }
+    traffic_copy(given, traffic);
     if (traffic->type == IPSEC_TRAFFIC_TYPE_TUNNEL &&
         (traffic->remote_port || traffic->local_port || traffic->ip_protocol)) {
         return (DWORD)FWP_E_INVALID_PARAMETER; /* a tunnel's traffic is not specialised */
@@ -148,10 +150,26 @@ is_too_long(const WCHAR *name)
     return units > NAME_UNITS_MAX;
 }
 
+void
+policy_copy(const IPSEC_SA_BUNDLE1 *given, struct policy *policy)
+{
+    memset(policy, 0, sizeof *policy);
+    policy->flags = given->flags;
+    policy->lifetime_seconds = given->lifetime.lifetimeSeconds;
+    policy->lifetime_kilobytes = given->lifetime.lifetimeKilobytes;
+    policy->lifetime_packets = given->lifetime.lifetimePackets;
+    policy->idle_timeout_seconds = given->idleTimeoutSeconds;
+    policy->nd_allow_clear_timeout_seconds = given->ndAllowClearTimeoutSeconds;
+    policy->pfs_group = (UINT32)given->pfsGroup;
+    policy->bundle_ip_version = (UINT32)given->ipVersion;
+    policy->num_sas = given->numSAs;
+    policy->listed = !given->saList ? 0 : given->numSAs < 2 ? given->numSAs : 2;
+}
+
 static DWORD
 policy_parse(const IPSEC_SA_BUNDLE1 *given, struct policy *policy)
 {
-    memset(policy, 0, sizeof *policy);
+    policy_copy(given, policy);
     if (given->numSAs < 1 || given->numSAs > 2) {
         return (DWORD)FWP_E_INVALID_PARAMETER;
     }
@@ -171,15 +189,6 @@ policy_parse(const IPSEC_SA_BUNDLE1 *given, struct policy *policy)
         (policy->sas[0].transform == IPSEC_TRANSFORM_AH || policy->sas[1].transform != IPSEC_TRANSFORM_AH)) {
         return (DWORD)FWP_E_INVALID_PARAMETER; /* two are ESP, then AH */
     }
-    policy->flags = given->flags;
-    policy->lifetime_seconds = given->lifetime.lifetimeSeconds;
-    policy->lifetime_kilobytes = given->lifetime.lifetimeKilobytes;
-    policy->lifetime_packets = given->lifetime.lifetimePackets;
-    policy->idle_timeout_seconds = given->idleTimeoutSeconds;
-    policy->nd_allow_clear_timeout_seconds = given->ndAllowClearTimeoutSeconds;
-    policy->pfs_group = (UINT32)given->pfsGroup;
-    policy->bundle_ip_version = (UINT32)given->ipVersion;
-    policy->num_sas = policy->listed = given->numSAs;
     return key_module_parse(given->keyModuleState, policy);
 }
 

@@ -3,22 +3,6 @@
 
 #include <string.h>
 
-static void
-traffic_given(const IPSEC_TRAFFIC1 *given, struct traffic *traffic)
-{
-    memset(traffic, 0, sizeof *traffic);
-    traffic->ip_version = (UINT32)given->ipVersion;
-    traffic->type = (UINT32)given->trafficType;
-    size_t used = traffic->ip_version == FWP_IP_VERSION_V4 ? 4 : 16;
-    memcpy(traffic->local, given->localV6Address, used);
-    memcpy(traffic->remote, given->remoteV6Address, used);
-    traffic->remote_port = given->remotePort;
-    traffic->local_port = given->localPort;
-    traffic->ip_protocol = given->ipProtocol;
-    traffic->local_interface_luid = given->localIfLuid;
-    traffic->real_profile_id = given->realIfProfileId;
-}
-
 static UINT8
 key_given(const FWP_BYTE_BLOB *key)
 {
@@ -65,17 +49,7 @@ sa_given(const IPSEC_SA0 *given, struct sa_shape *sa)
 static void
 policy_given(const IPSEC_SA_BUNDLE1 *given, struct policy *policy)
 {
-    memset(policy, 0, sizeof *policy);
-    policy->flags = given->flags;
-    policy->lifetime_seconds = given->lifetime.lifetimeSeconds;
-    policy->lifetime_kilobytes = given->lifetime.lifetimeKilobytes;
-    policy->lifetime_packets = given->lifetime.lifetimePackets;
-    policy->idle_timeout_seconds = given->idleTimeoutSeconds;
-    policy->nd_allow_clear_timeout_seconds = given->ndAllowClearTimeoutSeconds;
-    policy->pfs_group = (UINT32)given->pfsGroup;
-    policy->bundle_ip_version = (UINT32)given->ipVersion;
-    policy->num_sas = given->numSAs;
-    policy->listed = !given->saList ? 0 : given->numSAs < 2 ? given->numSAs : 2;
+    policy_copy(given, policy);
     for (UINT32 i = 0; i < policy->listed; i++) {
         sa_given(&given->saList[i], &policy->sas[i]);
     }
@@ -95,7 +69,7 @@ details_given(struct wfpsa_store *store, const IPSEC_SA_DETAILS1 *given, struct 
     if (!given) {
         return ERROR_SUCCESS;
     }
-    traffic_given(&given->traffic, traffic);
+    traffic_copy(&given->traffic, traffic);
     policy_given(&given->saBundle, &policy);
     memset(&rarity, 0, sizeof rarity);
     rarity.virtual_tunnel_id = given->virtualIfTunnelInfo.virtualIfTunnelId;

@@ -436,6 +436,11 @@ DWORD WINAPI get_statistics1(HANDLE engineHandle, IPSEC_STATISTICS1 *ipsecStatis
 #define KEY_BYTES_MAX 255u
 #define STATE_BYTES_MAX 65536u
 
+/* What both kinds of givers, callers and recordings, put into a record as it is; a policy without its SAs and its key
+ * module. */
+void traffic_copy(const IPSEC_TRAFFIC1 *given, struct traffic *traffic);
+void policy_copy(const IPSEC_SA_BUNDLE1 *given, struct policy *policy);
+
 /* Makes the SA of a bundle, with that policy made of it; it holds its shapes. What is not of the bundle (the filters,
  * the encapsulation, tunnel ids in `rarity`) is the caller's. Tokens and credentials are not kept. */
 DWORD half_make(struct wfpsa_store *store, const struct policy *policy, const IPSEC_SA_BUNDLE1 *given,

@@ -1,8 +1,32 @@
-/* Cells of one column picked by row: the one loop of take, of selections and of conditions. */
-#ifndef WFPSA_GATHER_H
-#define WFPSA_GATHER_H
+/* Cells of one column: their width, where the rows of a view lie, and the one loop that picks them by row. */
+#ifndef WFPSA_CELLS_H
+#define WFPSA_CELLS_H
 
 #include <stdint.h>
+
+#include "wfpsa/query.h"
+
+static inline unsigned
+width_of(uint32_t column)
+{
+    return column == WFPSA_PRESENCE ? 1 : wfpsa_column_info(column)->width;
+}
+
+/* The cells of a column that is no selection's, or was gathered before, so that it cannot fail now. */
+static inline const uint8_t *
+cells_of(const struct wfpsa_columns *columns, uint32_t column)
+{
+    const void *cells = NULL;
+    wfpsa_columns_cells(columns, column, &cells);
+    return cells;
+}
+
+/* A view's row as a row of its columns. */
+static inline uint64_t
+absolute(const struct wfpsa_rows *view, uint64_t row)
+{
+    return view->start + (uint64_t)view->step * row;
+}
 
 struct wfpsa_cell16 {
     uint8_t bytes[16];
