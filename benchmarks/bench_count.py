@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scale import BASELINE_SIZE, SIZES, fresh
+from scale import SIZES
 
 import wfpsa
+from wfpsa.bench.cases import BASELINE_CONTEXTS, seeded
 
 WAYS: dict[str, tuple[tuple[str, ...], tuple[int, int] | None]] = {
     "transform_out": (("transform_out",), None),
@@ -25,7 +26,7 @@ sized = pytest.mark.parametrize("size", SIZES)
 
 @cache
 def snapshot(size: int) -> wfpsa.SaBatch:
-    with fresh(size) as control, control.open() as engine:
+    with seeded(size) as control, control.open() as engine:
         return engine.snapshot(fields=wfpsa.CORE_FIELDS)
 
 
@@ -68,21 +69,21 @@ def bench_numpy(size: int, way: str, measure: Callable[..., Any]) -> None:
 def bench_counter(way: str, measure: Callable[..., Any]) -> None:
     """Both at the size of slow baselines."""
     names, _ = WAYS[way]
-    batch = snapshot(BASELINE_SIZE)
+    batch = snapshot(BASELINE_CONTEXTS)
     columns = [batch[name] for name in names]
-    group = f"count {BASELINE_SIZE} by {way}"
+    group = f"count {BASELINE_CONTEXTS} by {way}"
     found = measure(
         group,
         "Counter",
-        BASELINE_SIZE,
+        BASELINE_CONTEXTS,
         lambda: Counter(columns[0] if len(columns) == 1 else zip(*columns, strict=True)),
     )
-    assert found.total() == BASELINE_SIZE
+    assert found.total() == BASELINE_CONTEXTS
 
 
 @ways
 def bench_beside_counter(way: str, measure: Callable[..., Any]) -> None:
     names, prefix = WAYS[way]
-    batch = snapshot(BASELINE_SIZE)
-    group = f"count {BASELINE_SIZE} by {way}"
-    assert measure(group, "wfpsa", BASELINE_SIZE, lambda: batch.count_by(*names, prefix=prefix))
+    batch = snapshot(BASELINE_CONTEXTS)
+    group = f"count {BASELINE_CONTEXTS} by {way}"
+    assert measure(group, "wfpsa", BASELINE_CONTEXTS, lambda: batch.count_by(*names, prefix=prefix))

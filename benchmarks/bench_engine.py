@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 from figures import Figure, megabytes, ns, rate, us
-from scale import SIZES, fresh
+from scale import SIZES
 
 import wfpsa
 from wfpsa import Outcome, testing
+from wfpsa.bench.cases import seeded
 
 sized = pytest.mark.parametrize("size", SIZES)
 versions = pytest.mark.parametrize("version", [0, 1], ids=["Enum0", "Enum1"])
@@ -94,7 +95,7 @@ def bench_get(size: int, population: Callable[[int], testing.EmbeddedEngine], me
 @pytest.mark.parametrize("order", ["listed", "random"])
 def bench_expire(size: int, order: str, measure: Callable[..., Any]) -> None:
     """In one call of the C loop, whose own beginning and end are part of the figure at every size."""
-    with fresh(size) as control, control.open() as engine:
+    with seeded(size) as control, control.open() as engine:
         figure = Figure(f"expire by id, {order} order", size, ns, "O(1)", scales=True)
         draw = draws(engine, order)
         group = f"engine expire {size}"
@@ -108,7 +109,7 @@ def bench_delete(size: int, measure: Callable[..., Any]) -> None:
         for number in numbers:
             engine.delete(number)
 
-    with fresh(size) as control, control.open() as engine:
+    with seeded(size) as control, control.open() as engine:
         figure = Figure("delete by id, random order", size, ns, "O(1)", scales=True)
         measure(
             f"engine delete {size}", "wfpsa", calls(size), delete, setup=draws(engine), rounds=ROUNDS, figure=figure
@@ -205,7 +206,7 @@ def bench_sessions_expire(sessions: int, share: int, measure: Callable[..., Any]
     with at_once(sessions) as together:
 
         def setup() -> tuple[tuple[Any, ...], dict[str, Any]]:
-            with fresh(max(SESSIONS) * share) as control:
+            with seeded(max(SESSIONS) * share) as control:
                 engines = [control.open() for _ in range(sessions)]
             ids = engines[0].snapshot()["context_id"]
             work = [(engine, ids[at * share : (at + 1) * share]) for at, engine in enumerate(engines)]

@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 from figures import Figure
-from scale import BASELINE_SIZE, fresh
 
 from wfpsa import testing
+from wfpsa.bench.budgets import verdicts
+from wfpsa.bench.cases import BASELINE_CONTEXTS
 
 _results: dict[str, dict[str, float]] = {}
+_rows: dict[str, str] = {}
+"""By group: its row of the budget table, where it is one."""
 _figures: list[tuple[Figure, float]] = []
 
 
@@ -22,7 +25,7 @@ def population() -> Iterator[Callable[[int], testing.EmbeddedEngine]]:
         if size not in kept:
             while len(kept) > 1:
                 kept.pop(next(iter(kept))).close()
-            kept[size] = fresh(size)
+            kept[size] = seeded(size)
         return kept[size]
 
     yield seeded
@@ -34,6 +37,17 @@ def population() -> Iterator[Callable[[int], testing.EmbeddedEngine]]:
 def file_figure() -> Callable[[Figure, float], None]:
     """Files a value, in the figure's own measure, for the table of figures."""
     return lambda figure, value: _figures.append((figure, value))
+
+
+@pytest.fixture
+def file() -> Callable[..., None]:
+    """Files a value of a group under a name."""
+
+    def filed(group: str, name: str, value: Any, row: str) -> None:
+        _rows[group] = row
+        _results.setdefault(group, {})[name] = float(value)
+
+    return filed
 
 
 @pytest.fixture
@@ -49,6 +63,7 @@ def measure(benchmark: Any) -> Callable[..., Any]:
         setup: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]] | None = None,
         rounds: int | None = None,
         figure: Figure | None = None,
+        row: str | None = None,
     ) -> Any:
         benchmark.group = group
         benchmark.name = name
@@ -61,6 +76,8 @@ def measure(benchmark: Any) -> Callable[..., Any]:
                 _figures.append((figure, ns))
             else:
                 _results.setdefault(group, {})[name] = ns
+                if row is not None:
+                    _rows[group] = row
         return result
 
     return run
@@ -73,15 +90,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(group)
         ours = results.get("wfpsa")
         drain = results.get("drain")
-        terminalreporter.write_line(f"{'':16}{'ns a context':>14}{': wfpsa':>12}{': drain':>12}")
+        terminalreporter.write_line(f"{'':20}{'ns a context':>14}{': wfpsa':>12}{': drain':>12}")
         for name, ns in sorted(results.items(), key=lambda item: item[1]):
             to_ours = f"{ns / ours:.2f}" if ours else "-"
             to_drain = f"{ns / drain:.2f}" if drain else "-"
-            terminalreporter.write_line(f"{name:16}{ns:14.1f}{to_ours:>12}{to_drain:>12}")
+            terminalreporter.write_line(f"{name:20}{ns:14.1f}{to_ours:>12}{to_drain:>12}")
+        for budget, value in verdicts(_rows.get(group, ""), results):
+            bound = "at least" if budget.at_least else "at most"
+            met = "met" if budget.met(value) else "NOT MET"
+            terminalreporter.write_line(f"  {budget.what:30}{value:14.2f}  {bound} {budget.wanted:g}: {met}")
     if _results:
         terminalreporter.write_line("")
         terminalreporter.write_line(
-            f"Medians, measured on the embedded engine; ctypes baselines at {BASELINE_SIZE} contexts."
+            f"Medians, measured on the embedded engine; ctypes baselines at {BASELINE_CONTEXTS} contexts."
         )
     if _figures:
         terminalreporter.section("the embedded engine")

@@ -3,6 +3,7 @@
 import gc
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell: tests press Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "compiler: builds an extension")
     config.addinivalue_line("markers", "fork: forks")
     config.addinivalue_line("markers", "misuses_memory: reads or writes outside a live block, on purpose")
@@ -50,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "live: needs a real Windows Filtering Platform and an elevated user")
 
 
-PACKAGES = ("nanoarrow", "numpy", "pandas", "polars", "pyarrow", "win32more")
+PACKAGES = ("cffi", "nanoarrow", "numpy", "pandas", "polars", "pyarrow", "win32more")
 """What `needs_` may be followed by."""
 
 

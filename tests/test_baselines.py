@@ -1,11 +1,11 @@
 """Tests that the benchmarks' baselines do the whole work: the same columns, the same calls."""
 
 import ctypes
+import importlib
 import sys
 from collections.abc import Callable
 from ctypes import POINTER, c_uint32, c_uint64, c_void_p
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,11 +15,14 @@ from oracle import COLUMNS1
 from oracle import decode as oracle_decode
 from pages import LONG_NAMES, Bundle, Context, Details, Identity, Page, Traffic, build, strategy, v4
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+CTYPES = [pytest.param("ctypes_fast", marks=pytest.mark.misuses_memory), "ctypes_naive"]
+CFFI = pytest.param("cffi_walk", marks=pytest.mark.needs_cffi)
+WIN32MORE = pytest.param("win32more_walk", marks=pytest.mark.needs_win32more)
 
-from baselines import ctypes_fast, ctypes_naive
+decoders = pytest.mark.parametrize("baseline", [*CTYPES, CFFI, WIN32MORE], indirect=True)
+enumerators = pytest.mark.parametrize("baseline", CTYPES, indirect=True)
+expirers = pytest.mark.parametrize("baseline", [*CTYPES, CFFI], indirect=True)
 
-BASELINES = [pytest.param(ctypes_fast, marks=pytest.mark.misuses_memory), ctypes_naive]
 CORE = (
     "context_id",
     "has_inbound",
@@ -39,10 +42,16 @@ CORE = (
 )
 
 
+@pytest.fixture
+def baseline(request: pytest.FixtureRequest) -> ModuleType:
+    """The baseline of this name, imported only where what it needs is there."""
+    return importlib.import_module(f"wfpsa.bench.baselines.{request.param}")
+
+
 def tuples(baseline: ModuleType, rows: list[Any], fields: str) -> list[tuple[object, ...]]:
     """A baseline's rows as tuples in the order of its columns; a dict has exactly those."""
     columns = baseline.COLUMNS_ALL if fields == "all" else baseline.COLUMNS_CORE
-    if baseline is ctypes_naive:
+    if not baseline.__name__.endswith(".ctypes_fast"):
         assert all(tuple(row) == columns for row in rows)
         rows = [tuple(row.values()) for row in rows]
     assert all(len(row) == len(columns) for row in rows)
@@ -63,13 +72,13 @@ def differences(baseline: ModuleType, page: Page, fields: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("baseline", BASELINES, ids=lambda module: module.__name__)
+@decoders
 def test_the_columns_are_the_oracles(baseline: ModuleType) -> None:
     assert baseline.COLUMNS_ALL == COLUMNS1
     assert baseline.COLUMNS_CORE == CORE
 
 
-@pytest.mark.parametrize("baseline", BASELINES, ids=lambda module: module.__name__)
+@decoders
 @pytest.mark.parametrize("fields", ["all", "core"])
 def test_any_page_is_decoded_as_the_oracle_does(baseline: ModuleType, fields: str) -> None:
     @settings(deadline=None)
@@ -80,7 +89,7 @@ def test_any_page_is_decoded_as_the_oracle_does(baseline: ModuleType, fields: st
     any_page()
 
 
-@pytest.mark.parametrize("baseline", BASELINES, ids=lambda module: module.__name__)
+@decoders
 @pytest.mark.parametrize("ip_version", [0, 1, 2])
 def test_every_way_the_traffic_can_differ(baseline: ModuleType, ip_version: int) -> None:
     traffic = Traffic(ip_version=ip_version, local=bytes(16), remote=bytes(16))
@@ -95,7 +104,7 @@ def test_every_way_the_traffic_can_differ(baseline: ModuleType, ip_version: int)
     assert not differences(baseline, page, "all")
 
 
-@pytest.mark.parametrize("baseline", BASELINES, ids=lambda module: module.__name__)
+@decoders
 @pytest.mark.parametrize("character", ["a", "\u0100", "\u0101"], ids=["a", "0100", "0101"])
 def test_names_of_every_length(baseline: ModuleType, character: str) -> None:
     lengths = [0, 1, 30, 31, 32, 33, 2047, 2048, 2049, 5000]
@@ -193,7 +202,7 @@ class Engine:
         return 0 if context_id in self.ids else 0x80320008
 
 
-@pytest.mark.parametrize("baseline", BASELINES, ids=lambda module: module.__name__)
+@enumerators
 @pytest.mark.parametrize("fields", ["all", "core"])
 @pytest.mark.parametrize(
     ("count", "calls"),
@@ -211,7 +220,7 @@ def test_enumeration_ends_with_a_short_page_and_frees_all(
     assert engine.server_name is None
 
 
-@pytest.mark.parametrize("baseline", BASELINES, ids=lambda module: module.__name__)
+@enumerators
 def test_a_failed_enumeration_leaves_nothing_open(baseline: ModuleType) -> None:
     engine = Engine(1, 2, 3)
     engine.enum_code = 0x80320012
@@ -222,7 +231,7 @@ def test_a_failed_enumeration_leaves_nothing_open(baseline: ModuleType) -> None:
     assert engine.server_name == "lab"
 
 
-@pytest.mark.parametrize("baseline", BASELINES, ids=lambda module: module.__name__)
+@expirers
 def test_expire_makes_one_call_an_id_and_keeps_every_code(baseline: ModuleType) -> None:
     engine = Engine(5, 2**64 - 1)
     codes = baseline.expire(engine.functions, "büro", [5, 6, 2**64 - 1])

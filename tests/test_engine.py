@@ -43,6 +43,29 @@ def test_options_shape_the_population() -> None:
     assert len(ids("embedded:?contexts=3&latency_us=0.5&entry_latency_us=1e-3")[0]) == 3
 
 
+def test_an_engine_that_holds_nothing_says_yes_at_once() -> None:
+    with wfpsa.open_engine("noop:") as engine:
+        assert engine.backend == "noop" and len(engine.snapshot()) == 0 and not list(engine.pages(version=0))
+        assert engine.expire([1, 2, 3]).counts[wfpsa.Outcome.EXPIRED] == 3
+        engine.delete(1)
+        assert not any(engine.statistics())
+        for version in (0, 1):
+            with pytest.raises(wfpsa.NotFound):
+                engine.get(1, version=version)
+        with engine.transaction():
+            pass
+        bundle = wfpsa.SaBundle(sas=(wfpsa.Sa(spi=1),))
+        traffic = wfpsa.Traffic("10.0.0.1", "10.0.0.2")
+        context_id = engine.create(traffic)
+        engine.set_spi(context_id, traffic, engine.get_spi(context_id, traffic))
+        engine.add_inbound(context_id, bundle)
+        engine.add_outbound(context_id, bundle)
+        engine.update(context_id, "outbound", traffic=traffic)
+        with engine.subscribe() as subscription:
+            assert subscription.get(timeout=0) is None
+    assert testing.functions("noop").keys() == testing.functions().keys()
+
+
 def test_engines_of_one_name_share_their_contexts_and_options_shape_it_once() -> None:
     with (
         wfpsa.open_engine("embedded:Lab-1_x?contexts=50") as first,
@@ -78,13 +101,14 @@ def test_closing_an_engine_lets_its_store_go(backend: str) -> None:
 
 
 MALFORMED = [
-    ("", 'must begin with "windows:" or "embedded:"'),
-    ("embedded", 'must begin with "windows:" or "embedded:"'),
-    ("Embedded:", 'must begin with "windows:" or "embedded:"'),
+    ("", 'must begin with "windows:", "embedded:" or "noop:"'),
+    ("embedded", 'must begin with "windows:", "embedded:" or "noop:"'),
+    ("Embedded:", 'must begin with "windows:", "embedded:" or "noop:"'),
     ("http://x", "not 'http://x'"),
     (" embedded:", 'must begin with "windows:"'),
     ("windows:lab", "takes nothing after the colon, not 'lab'"),
     ("windows:?contexts=1", "takes nothing after the colon"),
+    ("noop:?contexts=1", "takes nothing after the colon"),
     ("embedded:a b", "1 to 63 letters, digits, - and _, not 'a b'"),
     ("embedded:é", "1 to 63 letters"),
     ("embedded:" + "x" * 64, "1 to 63 letters"),
@@ -250,6 +274,21 @@ def test_a_page_iterator_may_outlive_other_calls_and_other_iterators(
                 ids[at] += page["context_id"]
                 assert engine.get(page[0].context_id) == page[0]
     assert ids[0] == ids[1] == engine.snapshot()["context_id"].tolist()
+
+
+@pytest.mark.parametrize("prefetch", [True, False])
+def test_a_session_that_has_seen_more_or_fewer_contexts_before_reads_what_there_is(
+    embedded: testing.EmbeddedEngine, engine: Engine, prefetch: bool
+) -> None:
+    for more in (3000, 0, 9000):
+        embedded.seed(more, 7 + more)
+        batch = engine.snapshot(prefetch=prefetch)
+        assert batch["context_id"].tolist() == engine.snapshot(page_size=100)["context_id"].tolist()
+        with embedded.open() as fresh:
+            assert (values(fresh.snapshot()), fresh.snapshot().nbytes) == (values(batch), batch.nbytes)
+    for context_id in batch["context_id"][10:].tolist():
+        engine.delete(context_id)
+    assert engine.snapshot().nbytes == engine.snapshot().nbytes < batch.nbytes / 100
 
 
 def test_a_snapshot_in_pieces_shows_the_engine_as_it_was_at_the_start(

@@ -172,7 +172,7 @@ def test_polars_reads_the_file_and_what_it_writes_of_it_is_refused(path: Path) -
 
 
 @VERSIONS
-def test_the_schema_tells_who_answered_when_and_in_which_versions(path: Path, version: int) -> None:
+def test_the_schema_tells_who_answered_when_and_in_which_versions(path: Path, version: int, backend: str) -> None:
     before = datetime.now(UTC) - timedelta(seconds=1)
     seeded(3, version=version).save(path)
     with pa.ipc.open_file(path.read_bytes()) as reader:
@@ -182,7 +182,7 @@ def test_the_schema_tells_who_answered_when_and_in_which_versions(path: Path, ve
     assert created.utcoffset() == timedelta(0) and before <= created <= datetime.now(UTC)
     assert metadata == {
         "wfpsa.schema_version": "1",
-        "wfpsa.backend": "embedded",
+        "wfpsa.backend": backend,
         "wfpsa.structure_version": str(version),
         "wfpsa.pushed_down": "none",
     }

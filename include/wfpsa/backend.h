@@ -41,7 +41,7 @@
     X(get_statistics1, IPsecGetStatistics1)
 
 struct wfpsa_backend {
-    const char *name; /* the scheme of a target: "windows", "embedded" */
+    const char *name; /* "windows" and "embedded", the schemes of targets; "noop" */
 
     /* serverName must be NULL on Windows; the embedded engine takes the name of a store there (see embedded.h). */
     DWORD(WINAPI *engine_open)
@@ -95,5 +95,6 @@ struct wfpsa_backend {
 extern const struct wfpsa_backend wfpsa_windows_backend;
 #endif
 extern const struct wfpsa_backend wfpsa_embedded_backend;
+extern const struct wfpsa_backend wfpsa_noop_backend; /* holds nothing and says yes at once */
 
 #endif

@@ -13,7 +13,7 @@ struct wfpsa_backend;
 /* The index-th, the platform's default first; NULL past the last. */
 const struct wfpsa_backend *wfpsa_backend_at(uint32_t index);
 
-/* "windows" or "embedded". */
+/* "windows", "embedded" or "noop". */
 const char *wfpsa_backend_name(const struct wfpsa_backend *backend);
 
 /* The OS's name of the index-th member of the table (NULL past the last) and the address behind it, 0 where the

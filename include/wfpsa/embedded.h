@@ -145,6 +145,10 @@ int wfpsa_store_switch(struct wfpsa_store *store, const char *name, const char *
 
 void wfpsa_embedded_live(struct wfpsa_live *live);
 
+/* Bytes of the block that a result of the engine's functions is, such as a page with all that it points to. The result
+ * must be one that nobody has freed. */
+uint64_t wfpsa_embedded_page_bytes(const void *result);
+
 /* The index-th kind of wrong use seen: the OS function, what was wrong, and how often; 0 past the last. */
 int wfpsa_embedded_misuse(uint32_t index, const char **function, const char **what, int64_t *count);
 void wfpsa_embedded_forget_misuses(void);

@@ -11,6 +11,7 @@ static const struct wfpsa_backend *const backends[] = {
     &wfpsa_windows_backend,
 #endif
     &wfpsa_embedded_backend,
+    &wfpsa_noop_backend,
 };
 
 const struct wfpsa_backend *

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "bytes.h"
 #include "memory.h"
 #include "names.h"
 #include "selection.h"
@@ -76,6 +77,10 @@ wfpsa_column_info(uint32_t index)
 
 #define BLOCK_ROWS 64
 
+/* What decoding asks the caches for ahead of its turn: lines, and contexts ahead. */
+#define LINE_BYTES 64
+enum { NEAR = 3, FAR = 6, FARTHEST = 9 };
+
 #define BLOCK_COLUMN(name, kind, absence, version, enumeration, source, note) CELL_##kind name[BLOCK_ROWS];
 
 struct sa_block {
@@ -133,13 +138,14 @@ enum wants {
     WANT_TRAFFIC = 0x01,
     WANT_LIST = 0x02,       /* of the bundle's SAs: what their list itself says */
     WANT_ALGORITHMS = 0x04, /* and what it points to */
-    WANT_BUNDLE = 0x08,
+    WANT_BUNDLE = 0x08,     /* all of it but the next */
     WANT_FILTER = 0x10,
     WANT_UDP = 0x20,
     WANT_KEY_MODULE = 0x40,
     WANT_MAIN_MODE = 0x80,
     WANT_EXTENDED_MODE = 0x100,
-    WANT_DIFFERS = 0x200
+    WANT_DIFFERS = 0x200,
+    WANT_CORE = 0x400 /* what the core set has of the bundle */
 };
 
 #define WANTED_WITH_context_id 0
@@ -167,18 +173,18 @@ enum wants {
 #define WANTED_WITH_ah_auth_type WANT_ALGORITHMS
 #define WANTED_WITH_ah_auth_config WANT_ALGORITHMS
 #define WANTED_WITH_bundle_flags WANT_BUNDLE
-#define WANTED_WITH_lifetime_seconds WANT_BUNDLE
+#define WANTED_WITH_lifetime_seconds WANT_CORE
 #define WANTED_WITH_lifetime_kilobytes WANT_BUNDLE
 #define WANTED_WITH_lifetime_packets WANT_BUNDLE
 #define WANTED_WITH_idle_timeout_seconds WANT_BUNDLE
 #define WANTED_WITH_nd_allow_clear_timeout_seconds WANT_BUNDLE
 #define WANTED_WITH_nap_context WANT_BUNDLE
 #define WANTED_WITH_qm_sa_id WANT_BUNDLE
-#define WANTED_WITH_mm_sa_id WANT_BUNDLE
+#define WANTED_WITH_mm_sa_id WANT_CORE
 #define WANTED_WITH_pfs_group WANT_BUNDLE
 #define WANTED_WITH_qm_filter_id WANT_BUNDLE
 #define WANTED_WITH_lookup_context WANT_BUNDLE
-#define WANTED_WITH_filter_id WANT_BUNDLE
+#define WANTED_WITH_filter_id WANT_CORE
 #define WANTED_WITH_transport_filter_id WANT_FILTER
 #define WANTED_WITH_udp_local_port WANT_UDP
 #define WANTED_WITH_udp_remote_port WANT_UDP
@@ -209,12 +215,13 @@ narrow_enum(uint32_t value)
     return value < WFPSA_ENUM_OUT_OF_RANGE ? (uint8_t)value : WFPSA_ENUM_OUT_OF_RANGE;
 }
 
-static struct wfpsa_bytes16
-mapped_address(uint32_t host_order)
+/* An address cell: of the IPv4 address, of the IPv6 address, or zeros, as the one or the other mask is all ones. */
+static inline void
+put_address(struct wfpsa_bytes16 *cell, uint32_t host_order, uint64_t is4, const uint8_t *address6, uint64_t is6)
 {
-    struct wfpsa_bytes16 address = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, (uint8_t)(host_order >> 24),
-                                     (uint8_t)(host_order >> 16), (uint8_t)(host_order >> 8), (uint8_t)host_order}};
-    return address;
+    put_big_endian64(cell->bytes, big_endian64(address6) & is6);
+    put_big_endian64(cell->bytes + 8,
+                     (big_endian64(address6 + 8) & is6) | ((UINT64_C(0xFFFF00000000) | host_order) & is4));
 }
 
 static int
@@ -272,19 +279,42 @@ wipe_blob(const FWP_BYTE_BLOB *blob, uint32_t most)
     }
 }
 
+/* Sizes and transforms vary from one context to the next, and a processor that guesses them wrong loses more time than
+ * the rest of the wiping takes: keys of the usual sizes are overwritten by words that overlap, whatever the size. */
+static inline void
+wipe_key(const FWP_BYTE_BLOB *blob)
+{
+    static const struct wfpsa_bytes16 zeros;
+    uint8_t *data = blob->data;
+    uint32_t last = blob->size - 16u;
+    if (data && last <= 32u) {
+        memcpy(data, &zeros, 16);
+        memcpy(data + (last < 16u ? last : 16u), &zeros, 16);
+        memcpy(data + last, &zeros, 16);
+    } else {
+        wipe_blob(blob, KEY_BYTES_MAX);
+    }
+}
+
+static inline void
+wipe_sa(const IPSEC_SA0 *sa)
+{
+    const IPSEC_SA_AUTH_AND_CIPHER_INFORMATION0 *both = sa->espAuthAndCipherInformation;
+    uint32_t transform = (uint32_t)sa->saTransformType;
+    if (both && transform - 1u < IPSEC_TRANSFORM_ESP_AUTH_FW) {
+        /* One union: a cipher's information and an authentication's are alike, and in the pair the cipher's is first. */
+        wipe_key(&both->saCipherInformation.cipherKey);
+        if (transform == IPSEC_TRANSFORM_ESP_AUTH_AND_CIPHER) {
+            wipe_key(&both->saAuthInformation.authKey);
+        }
+    }
+}
+
 static void
 wipe_sas(const IPSEC_SA0 *list, uint32_t count)
 {
     for (uint32_t i = 0; list && i < count && i < 2; i++) {
-        const IPSEC_SA_AUTH_INFORMATION0 *auth = NULL;
-        const IPSEC_SA_CIPHER_INFORMATION0 *cipher = NULL;
-        sa_algorithms(&list[i], &auth, &cipher);
-        if (auth) {
-            wipe_blob(&auth->authKey, KEY_BYTES_MAX);
-        }
-        if (cipher) {
-            wipe_blob(&cipher->cipherKey, KEY_BYTES_MAX);
-        }
+        wipe_sa(&list[i]);
     }
 }
 
@@ -319,10 +349,10 @@ set_capacity(struct wfpsa_columns *columns, uint64_t capacity)
     return WFPSA_OK;
 }
 
-static int
-reserve(struct wfpsa_columns *columns, uint64_t more)
+int
+wfpsa_columns_reserve(struct wfpsa_columns *columns, uint64_t rows)
 {
-    uint64_t wanted = columns->length + more;
+    uint64_t wanted = columns->length + rows;
     if (wanted <= columns->capacity) {
         return WFPSA_OK;
     }

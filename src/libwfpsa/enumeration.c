@@ -34,7 +34,8 @@ struct wfpsa_enumeration {
     wfpsa_mutex mutex; /* guards the rest */
     wfpsa_condition change;
     int stop;
-    int filled; /* ahead holds a page that nobody has taken */
+    int filled;   /* ahead holds a page that nobody has taken */
+    int awaited;  /* somebody waits to take it */
     struct page ahead;
 };
 
@@ -94,7 +95,7 @@ wfpsa_template_fill(struct wfpsa_template *filled, const struct wfpsa_subnets *s
 /* ---- the size of a page that nobody chose ---- */
 
 #define FIRST_PAGE_SIZE 1024u
-#define LAST_PAGE_SIZE 8192u /* some 16 MB of a context with everything */
+#define LAST_PAGE_SIZE 8192u
 
 #define SAMPLES 2u /* calls at each size, of which the faster one counts: any of them may have been held up */
 
@@ -171,6 +172,19 @@ page_free(const struct wfpsa_enumeration *enumeration, struct page *page)
     page->page1 = NULL;
 }
 
+/* A page that was fetched for nobody loses its keys and goes. */
+static void
+discard(const struct wfpsa_enumeration *enumeration, struct page *page)
+{
+    if (page->page0) {
+        wfpsa_page_wipe0(page->page0, page->count);
+    }
+    if (page->page1) {
+        wfpsa_page_wipe1(page->page1, page->count);
+    }
+    page_free(enumeration, page);
+}
+
 /* A short page ends an enumeration, and so does a failure. */
 static int
 is_last(const struct page *page)
@@ -178,7 +192,8 @@ is_last(const struct page *page)
     return page->status != WFPSA_OK || page->count < page->wanted;
 }
 
-/* Fetches a page, waits until it is taken, and so on to the last one. */
+/* Fetches a page, waits until it is taken or is about to be, and so on to the last one: two pages are alive at most, and
+ * no call waits for a thread to wake up first. */
 static void
 fetcher_main(void *argument)
 {
@@ -187,11 +202,19 @@ fetcher_main(void *argument)
     while (!ended) {
         struct page page = fetch(enumeration);
         wfpsa_mutex_lock(&enumeration->mutex);
+        while (enumeration->filled && !enumeration->stop) {
+            wfpsa_condition_wait(&enumeration->change, &enumeration->mutex);
+        }
+        if (enumeration->filled) { /* stopped: two pages for nobody */
+            discard(enumeration, &page);
+            wfpsa_mutex_unlock(&enumeration->mutex);
+            return;
+        }
         ended = is_last(&page) || enumeration->stop;
         enumeration->ahead = page;
         enumeration->filled = 1;
         wfpsa_condition_broadcast(&enumeration->change);
-        while (!ended && enumeration->filled) {
+        while (!ended && enumeration->filled && !enumeration->awaited) {
             wfpsa_condition_wait(&enumeration->change, &enumeration->mutex);
             ended = enumeration->stop;
         }
@@ -199,7 +222,7 @@ fetcher_main(void *argument)
     }
 }
 
-/* Ends the fetcher, if it runs; the page that it fetched for nobody loses its keys and goes. */
+/* Ends the fetcher, if it runs, and what it fetched for nobody. */
 static void
 fetcher_end(struct wfpsa_enumeration *enumeration)
 {
@@ -213,14 +236,7 @@ fetcher_end(struct wfpsa_enumeration *enumeration)
     wfpsa_thread_join(&enumeration->fetcher);
     enumeration->running = 0;
     if (enumeration->filled) {
-        struct page *page = &enumeration->ahead;
-        if (page->page0) {
-            wfpsa_page_wipe0(page->page0, page->count);
-        }
-        if (page->page1) {
-            wfpsa_page_wipe1(page->page1, page->count);
-        }
-        page_free(enumeration, page);
+        discard(enumeration, &enumeration->ahead);
         enumeration->filled = 0;
     }
 }
@@ -235,8 +251,10 @@ next_page(struct wfpsa_enumeration *enumeration)
     }
     wfpsa_mutex_lock(&enumeration->mutex);
     while (!enumeration->filled) {
+        enumeration->awaited = 1;
         wfpsa_condition_wait(&enumeration->change, &enumeration->mutex);
     }
+    enumeration->awaited = 0;
     page = enumeration->ahead;
     enumeration->filled = 0;
     wfpsa_condition_broadcast(&enumeration->change);

@@ -1,6 +1,8 @@
 /* The loop that expires contexts in mass: one call an id, nothing else, in slices that a caller can interrupt. */
 #include "session.h"
 
+#define STRIDE_MAX 16u /* calls between two looks at the clock, of which the first may be the first slow one */
+
 static uint8_t
 outcome_for(DWORD code)
 {
@@ -44,15 +46,26 @@ wfpsa_session_expire(struct wfpsa_session *session, const uint64_t *ids, uint64_
     if (status != WFPSA_OK) {
         return status;
     }
-    /* The clock is read after each call: any of them may have waited for the engine's lock. */
+    /* Reading the clock costs as much as the rest of a turn. It is read after each call, as any of them may have waited
+     * for the engine's lock, and less often only while it stands still. */
     uint64_t now = wfpsa_coarse_ms(), end = slice_ms < UINT64_MAX - now ? now + slice_ms : UINT64_MAX;
+    uint64_t stride = 1, next_look = at + 1;
     while (at < count && !*lost) {
         DWORD code = session->backend->sa_context_expire(session->engine, ids[at]);
         codes[at] = code;
         outcomes[at] = outcome_for(code);
         *lost = outcomes[at] == WFPSA_FAILED && wfpsa_session_is_lost(code);
         at++;
-        if (wfpsa_coarse_ms() >= end || wfpsa_atomic_load(&session->closing)) {
+        if (at >= next_look || outcomes[at - 1] == WFPSA_FAILED) {
+            uint64_t before = now;
+            now = wfpsa_coarse_ms();
+            stride = now != before ? 1 : stride < STRIDE_MAX ? stride * 2 : stride;
+            next_look = at + stride;
+            if (now >= end) {
+                break;
+            }
+        }
+        if (wfpsa_atomic_load(&session->closing)) {
             break;
         }
     }

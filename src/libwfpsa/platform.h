@@ -21,6 +21,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Asks for the cache line at any address, which need not be one of this process: no harm is done then. */
+#if defined(__GNUC__) || defined(__clang__)
+#define wfpsa_prefetch(address) __builtin_prefetch(address)
+#elif defined(_MSC_VER)
+#define wfpsa_prefetch(address) PreFetchCacheLine(PF_TEMPORAL_LEVEL_1, (address))
+#else
+#define wfpsa_prefetch(address) ((void)(address))
+#endif
+
 #define WFPSA_WAIT_MAX_NS 900000000u /* below a second: what wfpsa_condition_wait_ns waits at most */
 
 #ifdef _WIN32

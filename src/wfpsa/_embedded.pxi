@@ -180,6 +180,11 @@ def live_counters():
             "misuses": live.misuses}
 
 
+def page_bytes(uintptr_t address):
+    """Bytes of the embedded engine's result at that address."""
+    return libwfpsa.wfpsa_embedded_page_bytes(<const void *>address)
+
+
 def take_misuses():
     """[(OS function, what was wrong, how often)] since the last time."""
     cdef uint32_t index = 0

@@ -14,6 +14,7 @@ cdef class Session:
     cdef libwfpsa.wfpsa_session *session
     cdef Store store
     cdef readonly str backend
+    cdef uint64_t seen
 
     cdef libwfpsa.wfpsa_session *opened(self) except NULL
 

@@ -65,12 +65,11 @@ def layout():
     return types
 
 
-def decode_page(uintptr_t address, uint32_t count, uint32_t version):
-    """The batch of an array of pointers to IPSEC_SA_CONTEXT0 or 1 at that address. Its key blobs become zeros."""
-    cdef libwfpsa.wfpsa_columns *columns = libwfpsa.wfpsa_columns_new(version)
+def decode_page(uintptr_t address, uint32_t count, uint32_t version, bytes wanted):
+    """The batch of an array of pointers to IPSEC_SA_CONTEXT0 or 1 at that address, with the columns of a column_mask
+    (None: all). Key blobs there become zeros."""
+    cdef libwfpsa.wfpsa_columns *columns = new_columns(version, wanted)
     cdef int status
-    if columns == NULL:
-        raise MemoryError
     with nogil:
         if version == 0:
             status = libwfpsa.wfpsa_columns_append0(columns, <libwfpsa.IPSEC_SA_CONTEXT0_ **>address, count, NULL)
@@ -359,6 +358,10 @@ cdef class Enumeration:
             return None
         columns = new_columns(self.version, self.wanted)
         try:
+            if whole and not self.filtered and self.session.seen:  # most often there are about as many as last time
+                with nogil:
+                    status = libwfpsa.wfpsa_columns_reserve(columns, self.session.seen + self.session.seen // 64)
+                check(status, &failure)
             while more and (whole or columns.length == 0):
                 with nogil:
                     status = libwfpsa.wfpsa_enumeration_next(self.enumeration, columns, &more, &failure)
@@ -371,6 +374,8 @@ cdef class Enumeration:
         if not whole and columns.length == 0:
             libwfpsa.wfpsa_columns_release(columns)
             return None
+        if whole and not self.filtered:
+            self.session.seen = columns.length
         return frozen(columns, self.session.backend,
                       bool(libwfpsa.wfpsa_enumeration_pushed_down(self.enumeration)) if self.filtered else None)
 

@@ -46,6 +46,8 @@ def open_engine(target: str | None = None, *, lock_timeout: float | None = None,
     under that name; options shape it when it is made, and whoever joins it later finds it as it is. Without a target
     the environment variable WFPSA_ENGINE names it, and without that it is ``"windows:"`` on Windows.
 
+    ``"noop:"`` is an engine that holds nothing and says yes at once, the floor for benchmarks of loops over an engine.
+
     Options of the embedded engine: `replay`, the path of a batch that `SaBatch.save` wrote (percent-encoded where it
     holds & or %), to hold what was recorded there; `contexts`, `seed` and `odd` (0 or 1: with what no sane engine
     returns) for a population made up; `latency_us` a call and `entry_latency_us` an enumerated entry, `clock`
@@ -77,8 +79,8 @@ def open_engine(target: str | None = None, *, lock_timeout: float | None = None,
     if not isinstance(target, str):
         raise TypeError(f"target must be a str, not {type(target).__name__}")
     scheme, name, options = _parse_target(target)
-    if scheme == "windows":
-        return Engine(lambda: _native.Session("windows", wait_ms), target, reconnect=reconnect)
+    if scheme != "embedded":
+        return Engine(lambda: _native.Session(scheme, wait_ms), target, reconnect=reconnect)
     store = _native.Store(name or None)
     if store.created:
         _shape(store, options)
@@ -103,11 +105,11 @@ def _lock_wait_ms(lock_timeout: float | None) -> int:
 def _parse_target(target: str) -> tuple[str, str, dict[str, Any]]:
     """Scheme, store name and options of a target."""
     scheme, colon, rest = target.partition(":")
-    if not colon or scheme not in ("windows", "embedded"):
-        raise ValueError(f'target must begin with "windows:" or "embedded:", not {target!r}')
-    if scheme == "windows":
+    if not colon or scheme not in ("windows", "embedded", "noop"):
+        raise ValueError(f'target must begin with "windows:", "embedded:" or "noop:", not {target!r}')
+    if scheme != "embedded":
         if rest:
-            raise ValueError(f'the target "windows:" takes nothing after the colon, not {rest!r}')
+            raise ValueError(f'the target "{scheme}:" takes nothing after the colon, not {rest!r}')
         return scheme, "", {}
     name, _, query = rest.partition("?")
     if name:
@@ -236,7 +238,7 @@ def _flag_argument(value: bool, argument: str) -> bool:
     return value
 
 
-def _mask(fields: Iterable[str] | None, version: int) -> bytes | None:
+def column_mask(fields: Iterable[str] | None, version: int) -> bytes | None:
     """Which columns to read; None for all."""
     return None if fields is None else _native.column_mask(fields, version)
 
@@ -365,7 +367,7 @@ class Engine:
         MemoryError. Never returns part of a listing.
         """
         parts = _subnets(local, remote)
-        version, size, mask = checked_version(version), _page_size(page_size), _mask(fields, version)
+        version, size, mask = checked_version(version), _page_size(page_size), column_mask(fields, version)
         ahead = _flag_argument(prefetch, "prefetch")
 
         def whole(session: _native.Session) -> _native.SaBatch:
@@ -399,7 +401,7 @@ class Engine:
         parts = _subnets(local, remote)
         version = checked_version(version)
         ahead = _flag_argument(prefetch, "prefetch")
-        return self._pages(parts, version, _page_size(page_size), _mask(fields, version), ahead)
+        return self._pages(parts, version, _page_size(page_size), column_mask(fields, version), ahead)
 
     def _pages(
         self,
@@ -432,7 +434,7 @@ class Engine:
     ) -> _native.SaContext:
         """The context with that id, of it what `fields` names; NotFound where the engine does not know it any more."""
         number, version = _context_id(context_id), checked_version(version)
-        mask = _mask(fields, version)
+        mask = column_mask(fields, version)
         return self._read(lambda session: session.get(number, version, mask))[0]
 
     def statistics(self) -> Statistics:

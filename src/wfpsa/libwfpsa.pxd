@@ -169,6 +169,7 @@ cdef extern from "wfpsa/columns.h" nogil:
 
     const wfpsa_column_info *info_at "wfpsa_column_info"(uint32_t index)
     wfpsa_columns *wfpsa_columns_new(uint32_t version)
+    int wfpsa_columns_reserve(wfpsa_columns *columns, uint64_t rows)
     wfpsa_columns *wfpsa_columns_new_some(uint32_t version, const uint8_t *wanted)
     wfpsa_columns *wfpsa_columns_new_rows(uint32_t version, const uint8_t *wanted, uint64_t rows)
     int wfpsa_columns_append0(wfpsa_columns *columns, IPSEC_SA_CONTEXT0_ **page, uint32_t count,
@@ -482,6 +483,7 @@ cdef extern from "wfpsa/embedded.h" nogil:
     const wfpsa_switch *wfpsa_switch_at(uint32_t index)
     int wfpsa_store_switch(wfpsa_store *store, const char *name, const char *choice)
     void wfpsa_embedded_live(wfpsa_live *live)
+    uint64_t wfpsa_embedded_page_bytes(const void *result)
     int wfpsa_embedded_misuse(uint32_t index, const char **function, const char **what, int64_t *count)
     void wfpsa_embedded_forget_misuses()
     void wfpsa_embedded_fail_allocation(uint64_t nth)

@@ -2,11 +2,9 @@
 
 import errno
 import os
-import secrets
-import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from typing import IO, Any
 
 from wfpsa import _native
@@ -46,6 +44,8 @@ def save(batch: _native.SaBatch, path: str | os.PathLike[str], overwrite: bool) 
     """What SaBatch.save does."""
     if not isinstance(overwrite, bool):
         raise TypeError(f"overwrite must be True or False, not {overwrite!r}")
+    from datetime import UTC, datetime  # not for who only imports the package: it takes its time
+
     pa = _pyarrow()
     whole, presence = _native.batch_and_presence(batch)
     record_batch = pa.record_batch(whole)
@@ -68,14 +68,14 @@ def _placed(target: str, overwrite: bool) -> Iterator[IO[bytes]]:
     """A file written beside the target, and put in its place at the end of the block; on an error nothing changes."""
     _refuse_existing(target, overwrite)
     folder, name = os.path.split(target)
-    beside = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
+    beside = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
     try:
         with open(beside, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         if overwrite and os.path.exists(target):
-            shutil.copymode(target, beside)
+            os.chmod(beside, stat.S_IMODE(os.stat(target).st_mode))
         _put_in_place(beside, target, overwrite)
     finally:
         with suppress(FileNotFoundError):
@@ -188,7 +188,7 @@ class _Saved:
         if structures not in ("0", "1"):
             raise ValueError(f"its structure version is {structures!r}, not 0 or 1")
         self._version = int(structures)
-        datetime.fromisoformat(_fact(metadata, "created"))
+        _check_time(_fact(metadata, "created"))
         pushed_down = _fact(metadata, "pushed_down")
         if pushed_down not in _PUSHED_DOWN:
             raise ValueError(f"its pushed_down is {pushed_down!r}")
@@ -318,6 +318,12 @@ class _Saved:
     def _agree(self, name: str, rows: Any) -> None:
         if not self._pa.compute.all(rows, skip_nulls=False, min_count=0).as_py():
             raise ValueError(f"column {name!r} has values that no batch has")
+
+
+def _check_time(text: str) -> None:
+    from datetime import datetime
+
+    datetime.fromisoformat(text)
 
 
 def _is_possible(presence: int) -> bool:

@@ -3,12 +3,13 @@
 import itertools
 import math
 import os
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import Self, SupportsIndex
 
 from wfpsa import _native
-from wfpsa.engine import DEFAULT_PAGE_SIZE, Engine, checked_version, open_engine, store_name
+from wfpsa.engine import DEFAULT_PAGE_SIZE, Engine, checked_version, column_mask, open_engine, store_name
 from wfpsa.errors import failure
 from wfpsa.keying import Sa, SaBundle, Traffic
 
@@ -21,6 +22,7 @@ __all__ = [
     "fail_allocation",
     "functions",
     "live_counters",
+    "page_bytes",
     "take_misuses",
 ]
 
@@ -236,16 +238,23 @@ def fail_allocation(nth: int) -> None:
 
 
 def functions(backend: str = "embedded") -> dict[str, int]:
-    """The OS functions that an engine answers, by name, as addresses for ctypes."""
+    """The OS functions that an engine ("embedded", "noop", on Windows "windows") answers, by name, as addresses for
+    ctypes."""
     return _native.engine_functions(backend)
 
 
-def decode_page(address: int, count: int, version: int = 1) -> _native.SaBatch:
+def decode_page(address: int, count: int, version: int = 1, *, fields: Iterable[str] | None = None) -> _native.SaBatch:
     """The batch of an array of `count` pointers to IPSEC_SA_CONTEXT0 or 1 in memory; key blobs there become zeros.
 
-    The address is believed: a wrong one crashes the process.
+    `fields` are the columns to read, None for all. The address is believed: a wrong one crashes the process.
     """
-    return _native.decode_page(address, count, checked_version(version))
+    version = checked_version(version)
+    return _native.decode_page(address, count, version, column_mask(fields, version))
+
+
+def page_bytes(address: int) -> int:
+    """Bytes of the page at that address, with all that it points to; it must be the embedded engine's and not freed."""
+    return _native.page_bytes(address)
 
 
 def drain(engine: Engine, *, version: int = 1, page_size: int = DEFAULT_PAGE_SIZE) -> int:

@@ -1,8 +1,9 @@
 /* Forbids what MSVC's C11 lacks: force-included ahead of each file of libwfpsa, it makes these names an error.
  *
- * The system headers that libwfpsa uses come first, since they are full of such names. The __atomic_* builtins stay
- * allowed: platform.h uses them where MSVC does not compile. Empty initialisers, zero-size arrays, statement
- * expressions and arrays of variable length have no name to poison: -pedantic-errors, -Wgnu and -Wvla see those.
+ * The system headers that libwfpsa uses come first, since they are full of such names. The __atomic_* builtins and
+ * __builtin_prefetch stay allowed: platform.h uses them where MSVC does not compile. Empty initialisers, zero-size
+ * arrays, statement expressions and arrays of variable length have no name to poison: -pedantic-errors, -Wgnu and -Wvla
+ * see those.
  */
 #ifndef WFPSA_TESTS_POISON_H
 #define WFPSA_TESTS_POISON_H
@@ -52,7 +53,7 @@
 
 /* Builtins. */
 #pragma GCC poison __builtin_expect __builtin_expect_with_probability __builtin_unreachable __builtin_trap
-#pragma GCC poison __builtin_assume_aligned __builtin_prefetch __builtin_constant_p __builtin_choose_expr
+#pragma GCC poison __builtin_assume_aligned __builtin_constant_p __builtin_choose_expr
 #pragma GCC poison __builtin_types_compatible_p __builtin_object_size __builtin_offsetof
 #pragma GCC poison __builtin_add_overflow __builtin_sub_overflow __builtin_mul_overflow
 #pragma GCC poison __builtin_uaddl_overflow __builtin_umull_overflow __builtin_umulll_overflow

@@ -5,7 +5,7 @@ python tools/windows/run.py windows -k name  one part, with arguments for pytest
 
 The parts: checks (the binary and its layouts, in check.py), embedded (the suite on the engine inside the extension),
 windows (the suite on the extension's import table, over the fwpuclnt.dll of the embedded engine), c (the programs of
-tests/c), foreign (Wine's own fwpuclnt.dll, and none at all), benchmark (bench_enumerate at 100,000).
+tests/c), foreign (Wine's own fwpuclnt.dll, and none at all), benchmark (`wfpsa bench`).
 """
 
 import shutil
@@ -87,9 +87,10 @@ def overrides(fwpuclnt: str) -> str:
 
 
 def benchmark(built: Built, rest: list[str]) -> bool:
-    """bench_enumerate at 100,000 contexts beside ctypes on the same Python."""
-    chosen = rest or ["-k", "100000 and not 1000000"]
-    return pytest(built, "benchmarks/bench_enumerate.py", "--benchmark-disable-gc", *chosen) == 0
+    """`wfpsa bench`: what decoding, listing and expiring cost, beside ctypes and win32more on the same Python."""
+    chosen = rest or [word for row in ("decode", "list", "expire, no-op") for word in ("--row", row)]
+    command = (built.python, "-m", "wfpsa", "bench", *chosen)
+    return wine_run(built.cache, *command, cwd=ROOT, closing=r"^expire, no-op engine") == 0
 
 
 PARTS = {

@@ -11,6 +11,13 @@ struct header {
     UINT64 bytes;        /* of the block, this header included */
 };
 
+uint64_t
+wfpsa_embedded_page_bytes(const void *result)
+{
+    const struct header *header = (const struct header *)result - 1;
+    return header->bytes - sizeof *header;
+}
+
 #define ROUND_UP(bytes) (((bytes) + 7u) & ~(size_t)7u)
 
 static void *

@@ -1,4 +1,4 @@
-"""The command line `wfpsa`: list, get, expire, doctor. It needs the extra `cli`; this module alone does not."""
+"""The command line `wfpsa`: list, get, expire, doctor, bench. It needs the extra `cli`; this module alone does not."""
 
 import sys
 from collections.abc import Sequence

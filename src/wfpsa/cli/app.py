@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 import wfpsa
-from wfpsa.cli import doctor, expire, show
+from wfpsa.cli import bench, doctor, expire, show
 from wfpsa.cli.common import ELEVATE, EXIT_CODES, EngineOption, ExitCode, Failure, UsageFault, installed_version, notice
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("list", epilog=EXIT_CODES)(show.list_contexts)
 app.command("get", epilog=EXIT_CODES)(show.get)
 app.command("expire", epilog=EXIT_CODES)(expire.expire)
 app.command("doctor", epilog=EXIT_CODES)(doctor.doctor)
+app.command("bench", epilog=EXIT_CODES)(bench.bench)
 
 _CommandLineFault: type[Exception] = typer.BadParameter.__mro__[1]
 """The parent of all that typer says of a command line that it cannot parse; typer gives it no name of its own."""

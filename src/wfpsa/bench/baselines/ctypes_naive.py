@@ -1,12 +1,12 @@
 """The ordinary ctypes user: Structure classes, and an attribute walk that makes a dict a context.
 
-The OS's functions, the page loop and the column names are here for `ctypes_fast`, too: the two
+The OS's functions, the page loop and the column names are here for the other baselines, too: they
 differ in how they decode a page.
 """
 
 import ctypes
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from ctypes import POINTER, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
 from typing import Any
@@ -93,6 +93,7 @@ RPC_C_AUTHN_WINNT = 10
 
 NAME_LIMIT = 32767
 OUT_OF_RANGE = 254
+MAPPED = b"\0\0\0\0\0\0\0\0\0\0\xff\xff"
 
 
 # --- Structures -----------------------------------------------------------------------------------
@@ -225,15 +226,18 @@ class IPSEC_SA_BUNDLE1(ctypes.Structure):
     ]
 
 
-class Address(ctypes.Union):
-    _fields_ = [("v4", c_uint32), ("v6", c_uint8 * 16)]
-
-
 class IPSEC_TRAFFIC1(ctypes.Structure):
+    class Local(ctypes.Union):
+        _fields_ = [("localV4Address", c_uint32), ("localV6Address", c_uint8 * 16)]
+
+    class Remote(ctypes.Union):
+        _fields_ = [("remoteV4Address", c_uint32), ("remoteV6Address", c_uint8 * 16)]
+
+    _anonymous_ = ("local", "remote")
     _fields_ = [
         ("ipVersion", c_uint32),
-        ("local", Address),
-        ("remote", Address),
+        ("local", Local),
+        ("remote", Remote),
         ("trafficType", c_uint32),
         ("ipsecFilterId", c_uint64),
         ("remotePort", c_uint16),
@@ -275,10 +279,14 @@ class IPSEC_SA_CONTEXT1(ctypes.Structure):
 # --- Decoding a page ------------------------------------------------------------------------------
 
 
-def decode(address: int, count: int, fields: str = "all") -> list[Row]:
-    """Decode the array of `count` pointers to IPSEC_SA_CONTEXT1 at `address`: a dict each."""
+def decode(address: int, count: int, fields: str = "all", structure: Any = IPSEC_SA_CONTEXT1) -> list[Row]:
+    """Decode the array of `count` pointers to IPSEC_SA_CONTEXT1 at `address`: a dict each.
+
+    `structure` is whichever definition of it shall be walked: its enumerations may be signed, and a
+    name in it may be c_wchar_p, which reads as str.
+    """
     record = _core if fields == "core" else _all
-    entries = ctypes.cast(address, POINTER(POINTER(IPSEC_SA_CONTEXT1)))
+    entries = ctypes.cast(address, POINTER(POINTER(structure)))
     return [record(entries[index].contents) for index in range(count)]
 
 
@@ -294,8 +302,8 @@ def _core(context: Any) -> Row:
         traffic = shown.traffic
         row["ip_version"] = _ip_version(traffic.ipVersion)
         row["traffic_type"] = _enum(traffic.trafficType)
-        row["local_address"] = _address(traffic.ipVersion, traffic.local)
-        row["remote_address"] = _address(traffic.ipVersion, traffic.remote)
+        row["local_address"] = _local(traffic)
+        row["remote_address"] = _remote(traffic)
         row["remote_port"] = traffic.remotePort
     if inbound is not None and (first := _sa(inbound.saBundle, 0)):
         row["spi_in"] = first.spi
@@ -325,8 +333,8 @@ def _all(context: Any) -> Row:
         traffic = shown.traffic
         row["ip_version"] = _ip_version(traffic.ipVersion)
         row["traffic_type"] = _enum(traffic.trafficType)
-        row["local_address"] = _address(traffic.ipVersion, traffic.local)
-        row["remote_address"] = _address(traffic.ipVersion, traffic.remote)
+        row["local_address"] = _local(traffic)
+        row["remote_address"] = _remote(traffic)
         row["local_port"] = traffic.localPort
         row["remote_port"] = traffic.remotePort
         row["ip_protocol"] = traffic.ipProtocol
@@ -430,10 +438,7 @@ def _traffic_differs(one: Any, other: Any) -> bool:
         other.ipProtocol,
     ):
         return True
-    version = one.ipVersion
-    same_local = _address(version, one.local) == _address(version, other.local)
-    same_remote = _address(version, one.remote) == _address(version, other.remote)
-    return not (same_local and same_remote)
+    return _local(one) != _local(other) or _remote(one) != _remote(other)
 
 
 def _ip_version(value: int) -> int:
@@ -442,16 +447,24 @@ def _ip_version(value: int) -> int:
     return 6 if value == FWP_IP_VERSION_V6 else OUT_OF_RANGE
 
 
-def _address(version: int, address: Any) -> bytes | None:
-    if version == FWP_IP_VERSION_V4:
-        return b"\0\0\0\0\0\0\0\0\0\0\xff\xff" + address.v4.to_bytes(4, "big")
-    if version == FWP_IP_VERSION_V6:
-        return bytes(address.v6)
+def _local(traffic: Any) -> bytes | None:
+    if traffic.ipVersion == FWP_IP_VERSION_V4:
+        return MAPPED + int.to_bytes(traffic.localV4Address, 4, "big")
+    if traffic.ipVersion == FWP_IP_VERSION_V6:
+        return bytes(traffic.localV6Address)
+    return None
+
+
+def _remote(traffic: Any) -> bytes | None:
+    if traffic.ipVersion == FWP_IP_VERSION_V4:
+        return MAPPED + int.to_bytes(traffic.remoteV4Address, 4, "big")
+    if traffic.ipVersion == FWP_IP_VERSION_V6:
+        return bytes(traffic.remoteV6Address)
     return None
 
 
 def _enum(value: int) -> int:
-    return min(value, OUT_OF_RANGE)
+    return value if 0 <= value < OUT_OF_RANGE else OUT_OF_RANGE
 
 
 def _guid(guid: Any) -> bytes | None:
@@ -460,12 +473,16 @@ def _guid(guid: Any) -> bytes | None:
 
 
 def _text(units: Any) -> str | None:
-    if not units:
+    if isinstance(units, str):
+        raw = units.encode("utf-16-le", errors="surrogatepass")[: 2 * NAME_LIMIT]
+    elif units:
+        length = 0
+        while length < NAME_LIMIT and units[length]:
+            length += 1
+        raw = ctypes.string_at(units, 2 * length)
+    else:
         return None
-    length = 0
-    while length < NAME_LIMIT and units[length]:
-        length += 1
-    return ctypes.string_at(units, 2 * length).decode("utf-16-le", errors="replace")
+    return raw.decode("utf-16-le", errors="replace")
 
 
 # --- The OS's functions ---------------------------------------------------------------------------
@@ -475,14 +492,8 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "FwpmEngineClose0": (c_uint32, c_void_p),
     "FwpmFreeMemory0": (None, POINTER(c_void_p)),
     "IPsecSaContextCreateEnumHandle0": (c_uint32, c_void_p, c_void_p, POINTER(c_void_p)),
-    "IPsecSaContextEnum1": (
-        c_uint32,
-        c_void_p,
-        c_void_p,
-        c_uint32,
-        POINTER(c_void_p),
-        POINTER(c_uint32),
-    ),
+    "IPsecSaContextEnum0": (c_uint32, c_void_p, c_void_p, c_uint32, POINTER(c_void_p), POINTER(c_uint32)),
+    "IPsecSaContextEnum1": (c_uint32, c_void_p, c_void_p, c_uint32, POINTER(c_void_p), POINTER(c_uint32)),
     "IPsecSaContextDestroyEnumHandle0": (c_uint32, c_void_p, c_void_p),
     "IPsecSaContextExpire0": (c_uint32, c_void_p, c_uint64),
 }
@@ -516,10 +527,12 @@ def session(functions: Mapping[str, int], server_name: str | None) -> Iterator[c
         function(functions, "FwpmEngineClose0")(engine)
 
 
-def pages(functions: Mapping[str, int], server_name: str | None, page_size: int) -> Iterator[tuple[int, int]]:
+def pages(
+    functions: Mapping[str, int], server_name: str | None, page_size: int, name: str = "IPsecSaContextEnum1"
+) -> Generator[tuple[int, int], None, None]:
     """The address and count of each page in turn; a page is freed when the next is asked for."""
     create = function(functions, "IPsecSaContextCreateEnumHandle0")
-    enum = function(functions, "IPsecSaContextEnum1")
+    enum = function(functions, name)
     destroy = function(functions, "IPsecSaContextDestroyEnumHandle0")
     free = function(functions, "FwpmFreeMemory0")
     with session(functions, server_name) as engine:
@@ -530,7 +543,7 @@ def pages(functions: Mapping[str, int], server_name: str | None, page_size: int)
             while returned == page_size:
                 entries, count = c_void_p(), c_uint32()
                 code = enum(engine, handle, page_size, ctypes.byref(entries), ctypes.byref(count))
-                check(code, "IPsecSaContextEnum1")
+                check(code, name)
                 returned = count.value
                 try:
                     if entries.value is not None:

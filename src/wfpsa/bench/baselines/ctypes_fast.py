@@ -19,7 +19,7 @@ from itertools import repeat
 from struct import Struct
 from typing import Any
 
-from .ctypes_naive import COLUMNS_ALL, COLUMNS_CORE, function, pages, session
+from wfpsa.bench.baselines.ctypes_naive import COLUMNS_ALL, COLUMNS_CORE, function, pages, session
 
 __all__ = ["COLUMNS_ALL", "COLUMNS_CORE", "decode", "enumerate_contexts", "expire"]
 
@@ -189,9 +189,10 @@ def _traffic_differs(one: Row, other: Row) -> bool:
         return True
     if local == other[1] and remote == other[2]:
         return False
+    differs: bool = version == 1
     if version == 0:  # the other twelve bytes mean nothing
-        return local[:4] != other[1][:4] or remote[:4] != other[2][:4]
-    return version == 1
+        differs = local[:4] != other[1][:4] or remote[:4] != other[2][:4]
+    return differs
 
 
 def _direction(details: Row, texts: dict[bytes, str]) -> Row:

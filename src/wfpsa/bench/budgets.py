@@ -1,0 +1,89 @@
+"""What is wanted of the measured figures: ratios within one run, and a few absolute times."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+Figures = Mapping[str, float]
+"""By the name of the case: what a context costs, all in one row."""
+
+
+class Budget(NamedTuple):
+    """One thing wanted of a row."""
+
+    row: str
+    what: str
+    value: Callable[[Figures], float]
+    wanted: float
+    at_least: bool = False
+
+    def met(self, measured: float) -> bool:
+        """Whether a measured value is what is wanted."""
+        return measured >= self.wanted if self.at_least else measured <= self.wanted
+
+
+def _ratio(row: str, over: str, under: str, wanted: float, *, at_least: bool = False) -> Budget:
+    return Budget(row, f"{over} : {under}", lambda figures: figures[over] / figures[under], wanted, at_least)
+
+
+def _figure(row: str, name: str, wanted: float, unit: str) -> Budget:
+    return Budget(row, f"{name}, {unit}", lambda figures: figures[name], wanted)
+
+
+BUDGETS = (
+    *(
+        budget
+        for fields, fast, naive in (("core", 40, 80), ("all", 60, 100))
+        for version in (1, 0)
+        for budget in (
+            _ratio(f"decode {fields}, Enum{version}", "ctypes_fast", "wfpsa", fast, at_least=True),
+            _ratio(f"decode {fields}, Enum{version}", "ctypes_naive", "wfpsa", naive, at_least=True),
+        )
+    ),
+    Budget(
+        "list, one thread",
+        "wfpsa : drain + decode",
+        lambda figures: figures["wfpsa"] / (figures["drain"] + figures["decode"]),
+        1.10,
+    ),
+    _ratio("list, pipelined", "wfpsa", "drain", 1.05),
+    _figure("objects", "list(batch)", 50, "ns"),
+    _figure("objects", "u64 attribute", 60, "ns"),
+    _figure("objects", "enum attribute", 100, "ns"),
+    _figure("objects", "address attribute", 1500, "ns"),
+    _figure("memory of a context", "core", 96, "B"),
+    _figure("memory of a context", "all", 360, "B"),
+    _figure("expire, no-op engine", "wfpsa", 10, "ns"),
+    _ratio("expire, no-op engine", "ctypes_fast", "wfpsa", 40, at_least=True),
+    _ratio("expire, 100 us outside the lock", "1 session", "16 sessions", 12, at_least=True),
+    _ratio("expire, 100 us inside the lock", "16 sessions", "1 session", 1.10),
+    *(
+        budget
+        for share in (1, 12, 90)
+        for budget in (
+            _figure(f"where, {share} % selected", "wfpsa", 4, "ns"),  # 4 ms a million
+            _ratio(f"where, {share} % selected", "numpy bytes", "wfpsa", 10, at_least=True),
+            _ratio(f"where, {share} % selected", "wfpsa", "numpy u64 mask", 1),
+        )
+    ),
+    _figure("diff, same order", "wfpsa", 60, "ns"),
+    _figure("diff, shuffled order", "wfpsa", 120, "ns"),
+    *(_ratio(f"diff, {order} order", "numpy", "wfpsa", 2, at_least=True) for order in ("same", "shuffled")),
+    Budget(
+        "import",
+        "wfpsa over bare Python, ms",
+        lambda figures: figures["import wfpsa"] - figures["bare Python"],
+        20,
+    ),
+)
+
+
+def verdicts(row: str, figures: Figures) -> list[tuple[Budget, float]]:
+    """What is wanted of a row and what was measured, where every figure that it takes is there."""
+    found = []
+    for budget in BUDGETS:
+        if budget.row == row:
+            try:
+                found.append((budget, budget.value(figures)))
+            except KeyError:  # of a case that was left out
+                continue
+    return found

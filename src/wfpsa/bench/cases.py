@@ -1,0 +1,610 @@
+"""What is measured: rows of cases, each the same work done by wfpsa or by other means, on the embedded engine."""
+
+import ctypes
+import importlib
+import itertools
+import os
+import subprocess
+import sys
+import threading
+from array import array
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any, NamedTuple, Self, TypeVar
+
+import wfpsa
+from wfpsa import testing
+from wfpsa.bench.baselines import ctypes_naive
+
+_T = TypeVar("_T")
+
+BASELINE_CONTEXTS = 10_000
+"""Slow baselines are run on so many contexts at most, and quoted per context."""
+PAGE_SIZE = 1024
+"""Contexts a page where the size of a page matters."""
+LATENCIES = {"per_call_us": 200, "per_entry_us": 1}
+"""Of the engine in the pipelining row."""
+SESSION_IDS = 1_600
+"""Ids that all sessions together expire in the rows of sessions."""
+
+
+class Work(NamedTuple):
+    """A function to be timed, and what it is to be called with: made anew before each call, outside the time."""
+
+    function: Callable[..., object]
+    arguments: Callable[[], tuple[Any, ...]] = tuple
+
+
+class Stage:
+    """What the cases of a row share: seeded engines, open sessions and pages in memory, until the row ends."""
+
+    def __init__(self) -> None:
+        self._ends = ExitStack()
+        self._made: dict[tuple[object, ...], Any] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends what was begun and lets go of what was made."""
+        self._made.clear()
+        self._ends.close()
+
+    def once(self, key: tuple[object, ...], make: Callable[[], _T]) -> _T:
+        """What `make` made the first time that somebody asked for that key."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: _T = self._made[key]
+        return made
+
+    def control(self, contexts: int, **latencies: float) -> testing.EmbeddedEngine:
+        """An embedded engine with so many contexts that no case changes."""
+
+        def make() -> testing.EmbeddedEngine:
+            control = self._ends.enter_context(seeded(contexts))
+            control.latency(**latencies)
+            return control
+
+        return self.once(("control", contexts, *sorted(latencies.items())), make)
+
+    def engine(self, contexts: int, **latencies: float) -> wfpsa.Engine:
+        """A session of that engine."""
+        return self.once(
+            ("engine", contexts, *sorted(latencies.items())),
+            lambda: self._ends.enter_context(self.control(contexts, **latencies).open()),
+        )
+
+    def noop(self) -> wfpsa.Engine:
+        """A session of the engine that holds nothing and says yes at once."""
+        return self.once(("noop",), lambda: self._ends.enter_context(wfpsa.open_engine("noop:")))
+
+    def batch(self, contexts: int, fields: tuple[str, ...] | None = None) -> wfpsa.SaBatch:
+        """A snapshot."""
+        return self.once(("batch", contexts, fields), lambda: self.engine(contexts).snapshot(fields=fields))
+
+    def page(self, contexts: int, version: int) -> tuple[int, int]:
+        """(address, count) of one page of all contexts."""
+
+        def make() -> tuple[int, int]:
+            pages = ctypes_naive.pages(
+                testing.functions(), self.control(contexts).server_name, contexts, f"IPsecSaContextEnum{version}"
+            )
+            self._ends.callback(pages.close)
+            return next(pages)
+
+        return self.once(("page", contexts, version), make)
+
+
+class Case(NamedTuple):
+    """One way to do a row's work."""
+
+    row: str
+    name: str
+    setup: Callable[[Stage, int], Work]
+    slow: bool = False
+    """Whether it is run on BASELINE_CONTEXTS at most."""
+    module: str = ""
+    """What must be importable for it."""
+    per: Callable[[int], int] = int
+    """How many contexts the time is divided by, of the number that the row has; for ms it is not divided."""
+    unit: str = "ns"
+    """Of the figure: ns a context, ms, or B a context, which the function returns and is called once for."""
+
+
+def in_unit(case: Case, contexts: int, elapsed_ns: float) -> float:
+    """A time in the unit of the case."""
+    return elapsed_ns / 1e6 if case.unit == "ms" else elapsed_ns / case.per(contexts)
+
+
+def seeded(contexts: int) -> testing.EmbeddedEngine:
+    """An engine of which nothing has expired yet."""
+    control = testing.EmbeddedEngine()
+    control.stop_clock()
+    control.seed(contexts, 7)
+    return control
+
+
+def missing(module: str) -> str:
+    """Why a module cannot be imported; "" where it can."""
+    if not module:
+        return ""
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # win32more fails with what Windows lacks elsewhere
+        return f"{module.rpartition('.')[2] or module}: {type(error).__name__}: {error}"
+    return ""
+
+
+# --- Decoding -------------------------------------------------------------------------------------
+
+
+def _again(version: int, decode: Callable[[int, int], object]) -> Callable[[Stage, int], Work]:
+    """Decodes one page as often as there are pages: as near in the caches as a page that just came."""
+
+    def setup(stage: Stage, contexts: int) -> Work:
+        address, count = stage.page(min(PAGE_SIZE, contexts), version)
+
+        def times() -> None:
+            for _ in range(_pages_of(contexts)):
+                decode(address, count)
+
+        return Work(times)
+
+    return setup
+
+
+def _pages_of(contexts: int) -> int:
+    return -(-contexts // PAGE_SIZE)
+
+
+def _in_pages(contexts: int) -> int:
+    return _pages_of(contexts) * min(PAGE_SIZE, contexts)
+
+
+def _decode(fields: str, version: int) -> Callable[[Stage, int], Work]:
+    names = wfpsa.CORE_FIELDS if fields == "core" else None
+    return _again(version, lambda address, count: testing.decode_page(address, count, version, fields=names))
+
+
+def _decode_by(module: str, fields: str) -> Callable[[Stage, int], Work]:
+    """By a baseline, which knows Enum1's structures only."""
+    return _again(1, lambda address, count: importlib.import_module(module).decode(address, count, fields))
+
+
+def _memcpy(version: int) -> Callable[[Stage, int], Work]:
+    """The page's bytes copied to where a page was copied before."""
+
+    def setup(stage: Stage, contexts: int) -> Work:
+        address, _ = stage.page(min(PAGE_SIZE, contexts), version)
+        size = testing.page_bytes(address)
+        copy = ctypes.create_string_buffer(size)
+        return _again(version, lambda address, _: ctypes.memmove(copy, address, size))(stage, contexts)
+
+    return setup
+
+
+_BASELINES = "wfpsa.bench.baselines."
+PEERS = (
+    ("ctypes_fast", _BASELINES + "ctypes_fast"),
+    ("ctypes_naive", _BASELINES + "ctypes_naive"),
+    ("cffi", _BASELINES + "cffi_walk"),
+    ("win32more", _BASELINES + "win32more_walk"),
+)
+"""Who else decodes and expires, and by which module."""
+
+_DECODING = [
+    case
+    for fields, version in itertools.product(("core", "all"), (1, 0))
+    for case in (
+        Case(f"decode {fields}, Enum{version}", "wfpsa", _decode(fields, version), per=_in_pages),
+        Case(f"decode {fields}, Enum{version}", "memcpy", _memcpy(version), per=_in_pages),
+        *(
+            Case(
+                f"decode {fields}, Enum{version}",
+                name,
+                _decode_by(module, fields),
+                slow=True,
+                module=module,
+                per=_in_pages,
+            )
+            for name, module in PEERS
+            if version == 1 or name.startswith("ctypes")
+        ),
+    )
+]
+
+
+# --- Listing --------------------------------------------------------------------------------------
+
+
+def _snapshot(**options: Any) -> Callable[[Stage, int], Work]:
+    latencies = options.pop("latencies", {})
+
+    def setup(stage: Stage, contexts: int) -> Work:
+        engine = stage.engine(contexts, **latencies)
+        return Work(lambda: engine.snapshot(**options))
+
+    return setup
+
+
+def _drain(**latencies: float) -> Callable[[Stage, int], Work]:
+    def setup(stage: Stage, contexts: int) -> Work:
+        engine = stage.engine(contexts, **latencies)
+        return Work(lambda: testing.drain(engine, page_size=PAGE_SIZE))
+
+    return setup
+
+
+def _decode_all(stage: Stage, contexts: int) -> Work:
+    """Into batches that are all kept, so that as much fresh memory is written as by a snapshot."""
+    address, count = stage.page(min(PAGE_SIZE, contexts), 1)
+    return Work(lambda: [testing.decode_page(address, count) for _ in range(_pages_of(contexts))])
+
+
+def _pages(stage: Stage, contexts: int) -> Work:
+    engine = stage.engine(contexts)
+    return Work(lambda: sum(len(page) for page in engine.pages()))
+
+
+def _list_by(module: str) -> Callable[[Stage, int], Work]:
+    def setup(stage: Stage, contexts: int) -> Work:
+        baseline = importlib.import_module(module)
+        server = stage.control(contexts).server_name
+        return Work(lambda: baseline.enumerate_contexts(testing.functions(), server, page_size=PAGE_SIZE))
+
+    return setup
+
+
+_LISTING = [
+    Case("list, as usual", "wfpsa", _snapshot()),
+    Case("list, as usual", "wfpsa core", _snapshot(fields=wfpsa.CORE_FIELDS)),
+    Case("list, as usual", "wfpsa pages", _pages),
+    Case("list, as usual", "drain", _drain()),
+    *(Case("list, as usual", name, _list_by(module), slow=True, module=module) for name, module in PEERS[:2]),
+    Case("list, one thread", "wfpsa", _snapshot(prefetch=False, page_size=PAGE_SIZE)),
+    Case("list, one thread", "drain", _drain()),
+    Case("list, one thread", "decode", _decode_all, per=_in_pages),
+    Case("list, pipelined", "wfpsa", _snapshot(latencies=LATENCIES, page_size=PAGE_SIZE)),
+    Case("list, pipelined", "one thread", _snapshot(latencies=LATENCIES, page_size=PAGE_SIZE, prefetch=False)),
+    Case("list, pipelined", "drain", _drain(**LATENCIES)),
+]
+
+
+# --- Objects --------------------------------------------------------------------------------------
+
+
+def _objects(stage: Stage, contexts: int) -> Work:
+    batch = stage.batch(contexts)
+    return Work(lambda: list(batch))
+
+
+def _attribute(name: str) -> Callable[[Stage, int], Work]:
+    """Read of contexts that are there already, with what a loop over them costs."""
+
+    def setup(stage: Stage, contexts: int) -> Work:
+        objects = stage.once(("objects", contexts), lambda: list(stage.batch(contexts)))
+        read: dict[str, Any] = {}
+        exec(f"def read(objects):\n    for each in objects:\n        each.{name}", read)
+        return Work(lambda: read["read"](objects))
+
+    return setup
+
+
+_OBJECTS = [
+    Case("objects", "list(batch)", _objects),
+    Case("objects", "u64 attribute", _attribute("context_id")),
+    Case("objects", "enum attribute", _attribute("traffic_type")),
+    Case("objects", "address attribute", _attribute("remote_address")),
+]
+
+
+# --- Expiring -------------------------------------------------------------------------------------
+
+
+def _expire_noop(stage: Stage, contexts: int) -> Work:
+    engine, ids = stage.noop(), array("Q", range(1, contexts + 1))
+    return Work(lambda: engine.expire(ids))
+
+
+def _expire_noop_by(module: str) -> Callable[[Stage, int], Work]:
+    def setup(stage: Stage, contexts: int) -> Work:
+        baseline = importlib.import_module(module)
+        ids = list(range(1, contexts + 1))
+        return Work(lambda: baseline.expire(testing.functions("noop"), None, ids))
+
+    return setup
+
+
+def _expire(stage: Stage, contexts: int) -> Work:
+    def arguments() -> tuple[Any, ...]:
+        with seeded(contexts) as control:
+            engine = control.open()
+        return engine, engine.snapshot(fields=["context_id"])
+
+    return Work(lambda engine, ids: engine.expire(ids), arguments)
+
+
+def _expire_by(module: str) -> Callable[[Stage, int], Work]:
+    def setup(stage: Stage, contexts: int) -> Work:
+        baseline = importlib.import_module(module)
+
+        def arguments() -> tuple[Any, ...]:
+            control = seeded(contexts)
+            with control.open() as engine:
+                ids = engine.snapshot(fields=["context_id"])["context_id"].tolist()
+            return control, ids
+
+        return Work(lambda control, ids: baseline.expire(testing.functions(), control.server_name, ids), arguments)
+
+    return setup
+
+
+def _expire_sessions(sessions: int, latency: str) -> Callable[[Stage, int], Work]:
+    """Together SESSION_IDS ids, at 100 us a call slept outside or inside the transaction lock."""
+
+    def setup(stage: Stage, contexts: int) -> Work:
+        share = SESSION_IDS // sessions
+
+        def arguments() -> tuple[Any, ...]:
+            control = seeded(SESSION_IDS)
+            control.switch(latency=latency)
+            engines = [control.open(lock_timeout=60) for _ in range(sessions)]
+            ids = engines[0].snapshot(fields=["context_id"])["context_id"]
+            control.latency(per_call_us=100)
+            pool = ThreadPoolExecutor(sessions)
+            barrier = threading.Barrier(sessions)
+            list(pool.map(lambda _: barrier.wait(60), range(sessions)))  # the threads are there
+            control.close()  # the sessions keep the engine
+            return pool, [(engine, ids[at * share : (at + 1) * share]) for at, engine in enumerate(engines)]
+
+        def expire(pool: ThreadPoolExecutor, work: list[tuple[wfpsa.Engine, Any]]) -> None:
+            reports = list(pool.map(lambda item: item[0].expire(item[1]), work))
+            done = sum(report.counts[wfpsa.Outcome.EXPIRED] for report in reports)
+            if done != share * sessions:
+                raise RuntimeError(f"{share * sessions - done} of {share * sessions} contexts were not expired")
+
+        return Work(expire, arguments)
+
+    return setup
+
+
+_EXPIRING = [
+    Case("expire, no-op engine", "wfpsa", _expire_noop),
+    *(
+        Case("expire, no-op engine", name, _expire_noop_by(module), slow=True, module=module)
+        for name, module in PEERS[:3]
+    ),
+    Case("expire, embedded engine", "wfpsa", _expire),
+    Case("expire, embedded engine", "drain", _drain()),
+    *(
+        Case("expire, embedded engine", name, _expire_by(module), slow=True, module=module)
+        for name, module in PEERS[:2]
+    ),
+    *(
+        Case(
+            f"expire, 100 us {latency} the lock",
+            f"{sessions} session{'s' if sessions > 1 else ''}",
+            _expire_sessions(sessions, latency),
+            per=lambda _: SESSION_IDS,
+        )
+        for latency, numbers in (("outside", (1, 4, 16, 64)), ("inside", (1, 16)))
+        for sessions in numbers
+    ),
+]
+
+
+# --- Questions to batches -------------------------------------------------------------------------
+
+SUBNET = "10.2.0.0/16"
+PREFIX = bytes(10) + b"\xff\xff\x0a\x02"
+"""Of SUBNET, as an address column has it."""
+PRESENT = 0x07
+"""Both SAs and an address."""
+
+
+def replaced(batch: wfpsa.SaBatch, column: str, cells: bytes, presence_too: int = 0) -> wfpsa.SaBatch:
+    """The batch with those cells in a column, and those bits set in the presence of all its contexts."""
+    reduced: Any = batch.__reduce__()
+    rebuild, (version, length, own, presence, *rest) = reduced
+    there = bytes(each | presence_too for each in presence) if presence_too else presence
+    made: wfpsa.SaBatch = rebuild(version, length, own | {column: cells}, there, *rest)
+    return made
+
+
+def shaped(batch: wfpsa.SaBatch, share: int) -> wfpsa.SaBatch:
+    """The batch with that share of its remote addresses in SUBNET, at random rows, and the rest elsewhere."""
+    import numpy as np
+
+    prefix = np.frombuffer(PREFIX, np.uint8)
+    addresses = np.array(batch["remote_address"])
+    addresses[(addresses[:, :14] == prefix).all(1), 13] = 3
+    chosen = np.random.default_rng(share).permutation(len(batch))[: len(batch) * share // 100]
+    addresses[chosen, :14] = prefix
+    return replaced(batch, "remote_address", addresses.tobytes(), PRESENT)
+
+
+def _shaped(stage: Stage, contexts: int, share: int) -> wfpsa.SaBatch:
+    return stage.once(("shaped", contexts, share), lambda: shaped(stage.batch(contexts), share))
+
+
+def _where(share: int) -> Callable[[Stage, int], Work]:
+    def setup(stage: Stage, contexts: int) -> Work:
+        batch = _shaped(stage, contexts, share)
+        return Work(lambda: batch.where(remote=SUBNET))
+
+    return setup
+
+
+def _where_numpy(share: int, way: str) -> Callable[[Stage, int], Work]:
+    """A mask over bytes or over two words an address; `rows`: the row numbers, which a selection has too."""
+
+    def setup(stage: Stage, contexts: int) -> Work:
+        import numpy as np
+
+        addresses = np.asarray(_shaped(stage, contexts, share)["remote_address"])
+        if way == "bytes":
+            prefix = np.frombuffer(PREFIX, np.uint8)
+            return Work(lambda: (addresses[:, :14] == prefix).all(1))
+        words = addresses.view(np.uint64)
+        address = np.frombuffer(PREFIX + bytes(2), np.uint64)[1]
+        bits = np.frombuffer(b"\xff" * 6 + bytes(2), np.uint64)[0]
+
+        def mask() -> Any:
+            return (words[:, 0] == 0) & ((words[:, 1] & bits) == address)
+
+        return Work(mask if way == "u64 mask" else lambda: np.flatnonzero(mask()))
+
+    return setup
+
+
+def _touch(name: str) -> Callable[[Stage, int], Work]:
+    """A column of a selection of 12 %, the first time that it is asked for; in ns a context of the whole batch."""
+
+    def setup(stage: Stage, contexts: int) -> Work:
+        batch = _shaped(stage, contexts, 12)
+        return Work(lambda found: found[name], lambda: (batch.where(remote=SUBNET),))
+
+    return setup
+
+
+def churned(stage: Stage, contexts: int) -> tuple[wfpsa.SaBatch, wfpsa.SaBatch]:
+    """A batch, and what it is after 0.5 % went, 0.5 % came and 0.5 % changed; in the order of an engine."""
+    import numpy as np
+
+    def make() -> tuple[wfpsa.SaBatch, wfpsa.SaBatch]:
+        generator = np.random.default_rng(7)
+        churn = contexts // 200
+        snapshot = stage.batch(contexts + churn, wfpsa.CORE_FIELDS)
+        stays = np.ones(contexts + churn, bool)
+        stays[generator.choice(contexts, churn, replace=False)] = False
+        after = snapshot.take(np.flatnonzero(stays))
+        lifetimes = np.array(after["lifetime_seconds_out"])
+        lifetimes[generator.choice(contexts, churn, replace=False)] += 1
+        changed = replaced(after, "lifetime_seconds_out", lifetimes.tobytes())
+        return snapshot.take(np.arange(contexts)), changed
+
+    return stage.once(("churned", contexts), make)
+
+
+def _pair(stage: Stage, contexts: int, order: str) -> tuple[wfpsa.SaBatch, wfpsa.SaBatch]:
+    import numpy as np
+
+    before, after = churned(stage, contexts)
+    if order == "shuffled":
+        after = stage.once(("shuffled", contexts), lambda: after.take(np.random.default_rng(8).permutation(len(after))))
+    return before, after
+
+
+def _diff(order: str) -> Callable[[Stage, int], Work]:
+    def setup(stage: Stage, contexts: int) -> Work:
+        before, after = _pair(stage, contexts, order)
+        return Work(lambda: before.diff(after))
+
+    return setup
+
+
+def diff_with_numpy(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[int, int, int]:
+    """How many rows were added, removed and changed: the rows of both matched by sorting the ids."""
+    import numpy as np
+
+    ids, sought = before["context_id"], after["context_id"]
+    order = np.argsort(ids)
+    places = np.minimum(np.searchsorted(ids, sought, sorter=order), len(ids) - 1)
+    rows = order[places]
+    both = ids[rows] == sought
+    old, new = rows[both], np.flatnonzero(both)
+    left = np.ones(len(ids), bool)
+    left[old] = False
+    changed = np.zeros(len(old), bool)
+    for name in wfpsa.CORE_FIELDS[1:]:
+        one, other = before[name][old], after[name][new]
+        changed |= (one != other).any(1) if one.ndim == 2 else one != other
+    return int((~both).sum()), int(left.sum()), int(changed.sum())
+
+
+def arrays_of(batch: wfpsa.SaBatch) -> dict[str, Any]:
+    """The core set as NumPy arrays, addresses as two words each."""
+    import numpy as np
+
+    return {
+        name: np.asarray(batch[name]).view("u8") if "address" in name else np.asarray(batch[name])
+        for name in wfpsa.CORE_FIELDS
+    }
+
+
+def _diff_numpy(order: str) -> Callable[[Stage, int], Work]:
+    def setup(stage: Stage, contexts: int) -> Work:
+        before, after = (arrays_of(batch) for batch in _pair(stage, contexts, order))
+        return Work(lambda: diff_with_numpy(before, after))
+
+    return setup
+
+
+_ASKING = [
+    *(
+        case
+        for share in (1, 12, 90)
+        for case in (
+            Case(f"where, {share} % selected", "wfpsa", _where(share), module="numpy"),
+            *(
+                Case(f"where, {share} % selected", f"numpy {way}", _where_numpy(share, way), module="numpy")
+                for way in ("bytes", "u64 mask", "u64 rows")
+            ),
+        )
+    ),
+    *(
+        Case("where, first touch of a column", name, _touch(name), module="numpy")
+        for name in ("context_id", "remote_address", "has_outbound")
+    ),
+    *(
+        case
+        for order in ("same", "shuffled")
+        for case in (
+            Case(f"diff, {order} order", "wfpsa", _diff(order), module="numpy"),
+            Case(f"diff, {order} order", "numpy", _diff_numpy(order), module="numpy"),
+        )
+    ),
+]
+
+
+# --- Memory ---------------------------------------------------------------------------------------
+
+
+def _bytes(fields: tuple[str, ...] | None) -> Callable[[Stage, int], Work]:
+    """A context's share of a batch's arrays, its string table apart."""
+
+    def setup(stage: Stage, contexts: int) -> Work:
+        batch = stage.batch(contexts, fields)
+        cells = sum(memoryview(batch[name]).nbytes for name in batch.columns)
+        return Work(lambda: (cells + contexts) / contexts)  # and a byte that says what is there
+
+    return setup
+
+
+_MEMORY = [
+    Case("memory of a context", "core", _bytes(wfpsa.CORE_FIELDS), unit="B"),
+    Case("memory of a context", "all", _bytes(None), unit="B"),
+]
+
+
+# --- Importing ------------------------------------------------------------------------------------
+
+
+def _python(statement: str) -> Callable[[Stage, int], Work]:
+    def setup(stage: Stage, contexts: int) -> Work:
+        command = [sys.executable, "-c", statement]
+        cached = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return Work(lambda: subprocess.run(command, env=cached, check=True))
+
+    return setup
+
+
+_IMPORTING = [
+    Case("import", "import wfpsa", _python("import wfpsa"), unit="ms"),
+    Case("import", "bare Python", _python("pass"), unit="ms"),
+]
+
+
+CASES = (*_DECODING, *_LISTING, *_OBJECTS, *_EXPIRING, *_ASKING, *_MEMORY, *_IMPORTING)
+ROWS = tuple(dict.fromkeys(case.row for case in CASES))
