@@ -302,7 +302,8 @@ wipe_sa(const IPSEC_SA0 *sa)
     const IPSEC_SA_AUTH_AND_CIPHER_INFORMATION0 *both = sa->espAuthAndCipherInformation;
     uint32_t transform = (uint32_t)sa->saTransformType;
     if (both && transform - 1u < IPSEC_TRANSFORM_ESP_AUTH_FW) {
-        /* One union: a cipher's information and an authentication's are alike, and in the pair the cipher's is first. */
+        /* One union: a cipher's information and an authentication's are alike, and in the pair the cipher's is first.
+         */
         wipe_key(&both->saCipherInformation.cipherKey);
         if (transform == IPSEC_TRANSFORM_ESP_AUTH_AND_CIPHER) {
             wipe_key(&both->saAuthInformation.authKey);

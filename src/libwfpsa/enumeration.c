@@ -34,8 +34,8 @@ struct wfpsa_enumeration {
     wfpsa_mutex mutex; /* guards the rest */
     wfpsa_condition change;
     int stop;
-    int filled;   /* ahead holds a page that nobody has taken */
-    int awaited;  /* somebody waits to take it */
+    int filled;  /* ahead holds a page that nobody has taken */
+    int awaited; /* somebody waits to take it */
     struct page ahead;
 };
 
@@ -192,8 +192,8 @@ is_last(const struct page *page)
     return page->status != WFPSA_OK || page->count < page->wanted;
 }
 
-/* Fetches a page, waits until it is taken or is about to be, and so on to the last one: two pages are alive at most, and
- * no call waits for a thread to wake up first. */
+/* Fetches a page, waits until it is taken or is about to be, and so on to the last one: two pages are alive at most,
+ * and no call waits for a thread to wake up first. */
 static void
 fetcher_main(void *argument)
 {

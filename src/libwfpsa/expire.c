@@ -46,8 +46,8 @@ wfpsa_session_expire(struct wfpsa_session *session, const uint64_t *ids, uint64_
     if (status != WFPSA_OK) {
         return status;
     }
-    /* Reading the clock costs as much as the rest of a turn. It is read after each call, as any of them may have waited
-     * for the engine's lock, and less often only while it stands still. */
+    /* Reading the clock costs as much as the rest of a turn. It is read after each call, as any of them may have
+     * waited for the engine's lock, and less often only while it stands still. */
     uint64_t now = wfpsa_coarse_ms(), end = slice_ms < UINT64_MAX - now ? now + slice_ms : UINT64_MAX;
     uint64_t stride = 1, next_look = at + 1;
     while (at < count && !*lost) {

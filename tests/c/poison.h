@@ -2,8 +2,8 @@
  *
  * The system headers that libwfpsa uses come first, since they are full of such names. The __atomic_* builtins and
  * __builtin_prefetch stay allowed: platform.h uses them where MSVC does not compile. Empty initialisers, zero-size
- * arrays, statement expressions and arrays of variable length have no name to poison: -pedantic-errors, -Wgnu and -Wvla
- * see those.
+ * arrays, statement expressions and arrays of variable length have no name to poison: -pedantic-errors, -Wgnu and
+ * -Wvla see those.
  */
 #ifndef WFPSA_TESTS_POISON_H
 #define WFPSA_TESTS_POISON_H

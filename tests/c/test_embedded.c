@@ -1197,7 +1197,8 @@ the_table_names_every_function_of_the_os(void)
     while (wfpsa_backend_at(backends)) {
         backends++;
     }
-    CHECK(backends >= 2 && wfpsa_backend_at(backends - 2) == os && wfpsa_backend_at(backends - 1) == &wfpsa_noop_backend);
+    CHECK(backends >= 2 && wfpsa_backend_at(backends - 2) == os &&
+          wfpsa_backend_at(backends - 1) == &wfpsa_noop_backend);
     CHECK(wfpsa_backend_at(UINT32_MAX) == NULL);
     CHECK_TEXT(wfpsa_backend_name(os), "embedded");
 }
