@@ -15,7 +15,7 @@ from wfpsa import testing
 
 ADDRESS_SANITIZER = "libasan" in os.environ.get("LD_PRELOAD", "")
 LEFT_OUT = {
-    "compiler": None if sys.platform != "win32" else "no C compiler is there",
+    "compiler": None if sys.platform != "win32" or "WFPSA_WALKERS" in os.environ else "no C compiler is there",
     "fork": None if hasattr(os, "fork") else "this platform has no fork",
     "misuses_memory": "the sanitizer ends the process, rightly" if ADDRESS_SANITIZER else None,
     "posix": None if sys.platform != "win32" else "about what only other systems than Windows have or do",
@@ -34,7 +34,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell: tests press Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.addinivalue_line("markers", "compiler: builds an extension")
+    config.addinivalue_line(
+        "markers", "compiler: needs a C compiler, or what it would build in the folder that WFPSA_WALKERS names"
+    )
     config.addinivalue_line("markers", "fork: forks")
     config.addinivalue_line("markers", "misuses_memory: reads or writes outside a live block, on purpose")
     config.addinivalue_line("markers", "posix: about what only other systems than Windows have or do")

@@ -2,6 +2,7 @@
 
 import gc
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,7 +37,10 @@ def include_folder() -> str:
 
 @pytest.fixture(scope="module")
 def walkers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ModuleType, ModuleType]]:
-    """Both extensions, built as their author would."""
+    """Both extensions, built as their author would: here, or before where this platform has no compiler."""
+    if built_before := os.environ.get("WFPSA_WALKERS"):
+        yield load(Path(built_before), "walker"), load(Path(built_before), "walker_c")
+        return
     pytest.importorskip("Cython")
     pytest.importorskip("setuptools")
     folder = tmp_path_factory.mktemp("walkers")

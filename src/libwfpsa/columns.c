@@ -79,7 +79,7 @@ wfpsa_column_info(uint32_t index)
 
 /* What decoding asks the caches for ahead of its turn: lines, and contexts ahead. */
 #define LINE_BYTES 64
-enum { NEAR = 3, FAR = 6, FARTHEST = 9 };
+enum { LIST_AHEAD = 3, DETAILS_AHEAD = 6, CONTEXT_AHEAD = 9 };
 
 #define BLOCK_COLUMN(name, kind, absence, version, enumeration, source, note) CELL_##kind name[BLOCK_ROWS];
 

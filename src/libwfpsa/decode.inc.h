@@ -241,10 +241,10 @@ APPEND(struct wfpsa_columns *columns, CONTEXT *const *page, uint32_t count, cons
         /* What will be read of the contexts ahead is asked for a few turns before: a page's structures point to one
          * another, and a processor that waits for one cannot know where the next is. Not a function of its own: GCC
          * takes one that only prefetches for one that does nothing. */
-        if (count - i > FARTHEST && page[i + FAR] && page[i + NEAR]) {
-            const DETAILS *sides[2] = {page[i + FAR]->inboundSa, page[i + FAR]->outboundSa};
-            const DETAILS *nearer[2] = {page[i + NEAR]->inboundSa, page[i + NEAR]->outboundSa};
-            wfpsa_prefetch(page[i + FARTHEST]);
+        if (count - i > CONTEXT_AHEAD && page[i + DETAILS_AHEAD] && page[i + LIST_AHEAD]) {
+            const DETAILS *sides[2] = {page[i + DETAILS_AHEAD]->inboundSa, page[i + DETAILS_AHEAD]->outboundSa};
+            const DETAILS *nearer[2] = {page[i + LIST_AHEAD]->inboundSa, page[i + LIST_AHEAD]->outboundSa};
+            wfpsa_prefetch(page[i + CONTEXT_AHEAD]);
             for (int side = 0; side < 2; side++) {
                 for (size_t line = 0; sides[side] && line < sizeof(DETAILS); line += LINE_BYTES) {
                     wfpsa_prefetch((const char *)sides[side] + line);

@@ -451,7 +451,10 @@ class Engine:
         """Subscribes to additions and deletions of contexts, those between the given subnets where they are given.
 
         Up to `capacity` events wait in C for whoever reads them, 16 bytes each; what comes beyond is lost, and shows as
-        a `Gap`. Raises AccessDenied, SessionAborted, EngineClosed; ValueError or TypeError for bad arguments.
+        a `Gap`. After a restart of the service no event comes any more and nothing tells so: whoever waits without a
+        timeout waits for ever, while any other call raises SessionAborted.
+
+        Raises AccessDenied, SessionAborted, EngineClosed; ValueError or TypeError for bad arguments.
         """
         parts = _subnets(local, remote)
         room = _integer(capacity, "capacity", 1, 2**28, "1 to 2**28")

@@ -90,7 +90,8 @@ class EmbeddedEngine:
     ) -> int:
         """Adds one context and returns its id: between two addresses, or for any `traffic`.
 
-        `inbound` and `outbound` are its SAs: an SaBundle, None for none, True for a plausible one. A `context_id` that
+        `inbound` and `outbound` are its SAs: an SaBundle, None for none, True for a plausible one; without either there
+        is nothing that would show the traffic. A `context_id` that
         is taken is refused (FWP_E_ALREADY_EXISTS); without one it gets a new one.
         """
         if traffic is None:

@@ -46,6 +46,8 @@ class Built(NamedTuple):
     wheel: Path
     dll: Path
     """The fwpuclnt.dll of the embedded engine."""
+    walkers: Path
+    """A folder with the extensions of tests/extension, built by the headers of the installed wheel."""
     host: Path
     """The Python that has the compiler and the reader of PE."""
     cache: Path
@@ -277,6 +279,13 @@ def make_ready(folder: Path, python: Path, products: Path, cache: Path) -> None:
     shutil.copy(products / "fwpuclnt.dll", folder)
 
 
+def make_walkers(folder: Path, host: Path, ready: Path, cache: Path) -> None:
+    """The extensions of tests/extension."""
+    with tempfile.TemporaryDirectory(dir=cache) as temporary:
+        shutil.copytree(ROOT / "tests/extension", temporary, dirs_exist_ok=True)
+        cross(host, cache, "walkers", ready, folder, cwd=Path(temporary))
+
+
 def build(say: Callable[[str], None] = print) -> Built:
     """Everything, made where it is not there yet."""
     check_host()
@@ -300,8 +309,10 @@ def build(say: Callable[[str], None] = print) -> Built:
     products_key = digest(*sources, HERE / "cross.py", HERE / "fwpuclnt.c", python_key)
     products = kept(cache, "wheel", products_key, lambda folder: make_products(folder, host, python, cache), say)
     ready = kept(cache, "ready", products_key, lambda folder: make_ready(folder, python, products, cache), say)
+    extensions = digest(products_key, ROOT / "tests/extension")
+    walkers = kept(cache, "walkers", extensions, lambda folder: make_walkers(folder, host, ready, cache), say)
     (wheel,) = products.glob("*.whl")
-    return Built(ready / "python.exe", wheel, products / "fwpuclnt.dll", host, cache)
+    return Built(ready / "python.exe", wheel, products / "fwpuclnt.dll", walkers, host, cache)
 
 
 def main() -> int:

@@ -4,6 +4,7 @@ cross.py launcher PYTHON        python.exe and the DLL that Wine lacks, into tha
 cross.py wheel PYTHON FOLDER    the wheel of the checkout in the current folder
 cross.py dll PYTHON FOLDER      fwpuclnt.dll of its embedded engine
 cross.py ctests PYTHON FOLDER   the programs of tests/c
+cross.py walkers PYTHON FOLDER  the extensions of tests/extension, by the headers of the wheel that this CPython has
 cross.py arm64 PYTHON FOLDER    the C half as a DLL for ARM64
 
 The compiler is zig, from the package registry: it links the UCRT, as CPython does (Debian's mingw links the older
@@ -120,7 +121,7 @@ def exports() -> list[str]:
 def dll(python: Path, folder: Path) -> None:
     """fwpuclnt.dll: the embedded engine under the OS's names."""
     extension = the_extension()
-    others = ("/memory.c", "/backend.c", "/windows.c")  # the table of the OS's functions is here that of the DLL's own
+    others = ("/memory.c", "/backend.c", "/noop.c", "/windows.c")  # the table of the OS's functions is here that of the DLL's own
     sources = [source for source in extension.sources if "/embedded/" in source or source.endswith(others)]
     definition = Path("fwpuclnt.def")
     definition.write_text("\n".join(["LIBRARY fwpuclnt.dll", "EXPORTS", *exports(), ""]))
@@ -146,6 +147,20 @@ def ctests(python: Path, folder: Path) -> None:
         zig("cc", *flags, program, *objects, *libraries, "-o", folder / f"{program.stem}.exe")
 
 
+def walkers(python: Path, folder: Path) -> None:
+    """Other people's extensions, as they would build them beside an installed wfpsa."""
+    from Cython.Build import cythonize
+
+    packages = python / "Lib/site-packages"
+    walker = Extension("walker", ["walker.pyx"])
+    (translated,) = cythonize([walker], quiet=True, include_path=[str(packages)])
+    headers = f"-I{packages / 'wfpsa/include'}"
+    library = import_library(python / "python311.dll", Path.cwd())
+    for name, source in (("walker", translated.sources[0]), ("walker_c", "walker_c.c")):
+        flags = (*compiler_flags(), headers, f"-I{python / 'include'}")
+        link(folder / f"{name}{SUFFIX}", *flags, source, library)
+
+
 def arm64(python: Path, folder: Path) -> None:
     """The C half for ARM64, its layout asserts included, linked against that platform's fwpuclnt."""
     extension = the_extension()
@@ -166,7 +181,7 @@ def launcher(python: Path) -> None:
 def main() -> None:
     """The command line."""
     what, python, *rest = sys.argv[1:]
-    {"launcher": launcher, "wheel": wheel, "dll": dll, "ctests": ctests, "arm64": arm64}[what](
+    {"launcher": launcher, "wheel": wheel, "dll": dll, "ctests": ctests, "arm64": arm64, "walkers": walkers}[what](
         Path(python), *map(Path, rest)
     )
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from build import HERE, ROOT, Built, Missing, build, copy_sources, cross, wine_run
+from build import HERE, ROOT, Built, Missing, build, copy_sources, cross, windows_path, wine_run
 
 CLOSING = r"^\d+ passed, 0 failed"
 LIST = "tests/windows/left-out.txt"
@@ -24,7 +24,8 @@ LIST = "tests/windows/left-out.txt"
 def pytest(built: Built, *arguments: str, **variables: str) -> int:
     """pytest of the Windows Python over the checkout."""
     command = (built.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments)
-    return wine_run(built.cache, *command, cwd=ROOT, closing=r"^\d+ passed", **variables)
+    walkers = windows_path(built.walkers)
+    return wine_run(built.cache, *command, cwd=ROOT, closing=r"^\d+ passed", WFPSA_WALKERS=walkers, **variables)
 
 
 def embedded(built: Built, rest: list[str]) -> bool:
