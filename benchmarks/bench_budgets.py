@@ -28,17 +28,29 @@ def stage(row: str, size: int) -> Stage:
     return _stage[1]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.row}, {case.name}")
-@pytest.mark.parametrize("size", SIZES)
-def bench_budget(case: Case, size: int, measure: Callable[..., Any], file: Callable[..., None]) -> None:
+TIMED = [case for case in CASES if case.unit != "B"]
+sized = pytest.mark.parametrize("size", SIZES)
+
+
+def named(case: Case) -> str:
+    return f"{case.row}, {case.name}"
+
+
+@pytest.mark.parametrize("case", TIMED, ids=named)
+@sized
+def bench_budget(case: Case, size: int, measure: Callable[..., Any]) -> None:
     if why := missing(case.module):
         pytest.skip(why)
     contexts = min(size, BASELINE_CONTEXTS) if case.slow else size
     work = case.setup(stage(case.row, size), contexts)
-    group = f"{case.row}, {size}"
-    if case.unit == "B":
-        file(group, case.name, work.function(), case.row)
-        return
     setup = None if work.arguments is tuple else lambda: (work.arguments(), {})
     divided = 1_000_000 if case.unit == "ms" else case.per(contexts)
-    measure(group, case.name, divided, work.function, setup=setup, row=case.row)
+    row = (case.row, size, case.unit)
+    measure(f"{case.row}, {size}", case.name, divided, work.function, setup=setup, row=row)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in TIMED], ids=named)
+@sized
+def bench_bytes(case: Case, size: int, file: Callable[..., None]) -> None:
+    work = case.setup(stage(case.row, size), size)
+    file(f"{case.row}, {size}", case.name, work.function(), (case.row, size, case.unit))

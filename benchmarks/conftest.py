@@ -8,11 +8,11 @@ from figures import Figure
 
 from wfpsa import testing
 from wfpsa.bench.budgets import verdicts
-from wfpsa.bench.cases import BASELINE_CONTEXTS
+from wfpsa.bench.cases import BASELINE_CONTEXTS, seeded
 
 _results: dict[str, dict[str, float]] = {}
-_rows: dict[str, str] = {}
-"""By group: its row of the budget table, where it is one."""
+_rows: dict[str, tuple[str, int, str]] = {}
+"""By group: its row of the budget table, the size and the unit, where it is one."""
 _figures: list[tuple[Figure, float]] = []
 
 
@@ -21,14 +21,14 @@ def population() -> Iterator[Callable[[int], testing.EmbeddedEngine]]:
     """An embedded engine with that many contexts; the latest two stay."""
     kept: dict[int, testing.EmbeddedEngine] = {}
 
-    def seeded(size: int) -> testing.EmbeddedEngine:
+    def of_size(size: int) -> testing.EmbeddedEngine:
         if size not in kept:
             while len(kept) > 1:
                 kept.pop(next(iter(kept))).close()
             kept[size] = seeded(size)
         return kept[size]
 
-    yield seeded
+    yield of_size
     for control in kept.values():
         control.close()
 
@@ -43,7 +43,7 @@ def file_figure() -> Callable[[Figure, float], None]:
 def file() -> Callable[..., None]:
     """Files a value of a group under a name."""
 
-    def filed(group: str, name: str, value: Any, row: str) -> None:
+    def filed(group: str, name: str, value: Any, row: tuple[str, int, str]) -> None:
         _rows[group] = row
         _results.setdefault(group, {})[name] = float(value)
 
@@ -63,7 +63,7 @@ def measure(benchmark: Any) -> Callable[..., Any]:
         setup: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]] | None = None,
         rounds: int | None = None,
         figure: Figure | None = None,
-        row: str | None = None,
+        row: tuple[str, int, str] | None = None,
     ) -> Any:
         benchmark.group = group
         benchmark.name = name
@@ -90,15 +90,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(group)
         ours = results.get("wfpsa")
         drain = results.get("drain")
-        terminalreporter.write_line(f"{'':20}{'ns a context':>14}{': wfpsa':>12}{': drain':>12}")
+        row, size, unit = _rows.get(group, ("", 0, "ns"))
+        title = unit if unit == "ms" else f"{unit} a context"
+        terminalreporter.write_line(f"{'':20}{title:>14}{': wfpsa':>12}{': drain':>12}")
         for name, ns in sorted(results.items(), key=lambda item: item[1]):
             to_ours = f"{ns / ours:.2f}" if ours else "-"
             to_drain = f"{ns / drain:.2f}" if drain else "-"
             terminalreporter.write_line(f"{name:20}{ns:14.1f}{to_ours:>12}{to_drain:>12}")
-        for budget, value in verdicts(_rows.get(group, ""), results):
+        for budget, value in verdicts(row, results, size):
             bound = "at least" if budget.at_least else "at most"
             met = "met" if budget.met(value) else "NOT MET"
             terminalreporter.write_line(f"  {budget.what:30}{value:14.2f}  {bound} {budget.wanted:g}: {met}")
+    _write_growth(terminalreporter)
     if _results:
         terminalreporter.write_line("")
         terminalreporter.write_line(
@@ -113,3 +116,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             shown = f"{ratio:.2f}" if figure.scales else "-"
             line = f"{figure.what:40}{figure.contexts:>10,}{figure.unit(value):>12}{shown:>12}   {figure.wanted}"
             terminalreporter.write_line(line)
+
+
+def _write_growth(terminalreporter: pytest.TerminalReporter) -> None:
+    """What a context costs at each size, one line a case of the budget table: the same where the cost is linear."""
+    costs: dict[tuple[str, str], dict[int, float]] = {}
+    for group, (row, size, _) in _rows.items():
+        for name, value in _results[group].items():
+            costs.setdefault((row, name), {})[size] = value
+    sizes = sorted({size for _, size, _ in _rows.values()})
+    if len(sizes) < 2:
+        return
+    terminalreporter.section("growth: what a context costs at each size (import: ms)")
+    terminalreporter.write_line(f"{'':56}" + "".join(f"{size:>14,}" for size in sizes))
+    for (row, name), by_size in costs.items():
+        cells = "".join(f"{by_size[size]:14,.1f}" if size in by_size else f"{'-':>14}" for size in sizes)
+        terminalreporter.write_line(f"{row + ': ' + name:56}{cells}")

@@ -69,12 +69,15 @@ def test_every_switch_is_there_once_with_its_choices_the_default_first() -> None
     assert found == {name: choices for name, (choices, _) in testing.SWITCHES.items()}
 
 
+OF_BENCHMARKS = ("decode_page", "drain", "page_bytes")
+
+
 def test_every_control_is_described() -> None:
     controls = section("Controls")
     public = [name for name in vars(testing.EmbeddedEngine) if not name.startswith("_")]
     apart = {"server_name", "close"}
     assert [name for name in public if name not in apart and not re.search(rf"`{name}\b", controls)] == []
-    functions = [name for name in testing.__all__ if name.islower() and name not in ("decode_page", "drain")]
+    functions = [name for name in testing.__all__ if name.islower() and name not in OF_BENCHMARKS]
     assert [name for name in functions if f"`{name}(" not in controls] == []
 
 

@@ -78,6 +78,17 @@ wfpsa_reclaim(void *block)
     free(block);
 }
 
+int
+wfpsa_revive(void *block)
+{
+    (void)block;
+    if (must_fail()) {
+        return 0;
+    }
+    wfpsa_atomic_add(&live, 1);
+    return 1;
+}
+
 int64_t
 wfpsa_memory_live(void)
 {

@@ -23,6 +23,9 @@ void wfpsa_free(void *block);
 void wfpsa_retire(void *block);
 void wfpsa_reclaim(void *block);
 
+/* Takes a retired block into use again, as if it were newly allocated; 0 where that allocation was to fail. */
+int wfpsa_revive(void *block);
+
 /* Blocks allocated and not yet freed, in the whole process. */
 int64_t wfpsa_memory_live(void);
 

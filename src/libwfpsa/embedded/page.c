@@ -8,7 +8,8 @@ volatile int64_t live_pages;
 /* Ahead of what the caller sees. */
 struct header {
     struct header *next; /* of the live results in the same bucket */
-    UINT64 bytes;        /* of the block, this header included */
+    UINT64 bytes;        /* of the result, this header included */
+    UINT64 room;         /* of the block */
 };
 
 uint64_t
@@ -215,10 +216,23 @@ bucket_of(const struct header *header)
 #define QUARANTINED_BYTES_MAX (WFPSA_ADDRESS_SANITIZED ? 0u : 16384u)
 #define REMEMBERED 256u /* addresses freed of late, to tell a second free from a foreign pointer */
 
+/* Of larger ones the block freed last is kept for the next: an allocator may give their memory back to the system each
+ * time, and getting it again costs more than filling it. */
+#define SPARE_BYTES_MAX (WFPSA_ADDRESS_SANITIZED ? 0u : 32u << 20)
+
+static struct header *spare;
 static struct header *quarantine[QUARANTINED];
 static UINT32 quarantine_next;
 static const void *freed[REMEMBERED];
 static UINT32 freed_next;
+
+static void
+poison(struct header *header)
+{
+    if (header->bytes > sizeof *header) {
+        memset(header + 1, POISON, (size_t)header->bytes - sizeof *header);
+    }
+}
 
 static void
 look_at(const struct header *header)
@@ -239,21 +253,17 @@ page_look_at_freed(void)
     for (UINT32 i = 0; i < QUARANTINED; i++) {
         if (quarantine[i]) {
             look_at(quarantine[i]);
-            memset(quarantine[i] + 1, POISON, (size_t)quarantine[i]->bytes - sizeof *quarantine[i]); /* told once */
+            poison(quarantine[i]); /* told once */
         }
     }
     wfpsa_mutex_unlock(&results_lock);
 }
 
-/* Gives the memory of a result back, now or later; its contents are gone. */
+/* Gives the memory of a small result back, later; its contents are gone. */
 static void
 put_away(struct header *header)
 {
-    memset(header + 1, POISON, (size_t)header->bytes - sizeof *header);
-    if (header->bytes > QUARANTINED_BYTES_MAX) {
-        wfpsa_free(header);
-        return;
-    }
+    poison(header);
     struct header *oldest = quarantine[quarantine_next];
     if (oldest) {
         look_at(oldest);
@@ -264,10 +274,58 @@ put_away(struct header *header)
     quarantine_next = (quarantine_next + 1) % QUARANTINED;
 }
 
+/* The same of a large one, without the lock, as overwriting it takes a while: keeps it for the next, or gives it back.
+ */
+static void
+set_aside(struct header *header)
+{
+    struct header *other = NULL;
+    poison(header);
+    if (header->room > SPARE_BYTES_MAX) {
+        wfpsa_free(header);
+        return;
+    }
+    wfpsa_retire(header);
+    wfpsa_mutex_lock(&results_lock);
+    other = spare;
+    spare = header;
+    wfpsa_mutex_unlock(&results_lock);
+    wfpsa_reclaim(other);
+}
+
+/* A block with room for so many bytes: the spare one, or a new one with room for a page that is a little larger. */
+static struct header *
+block_new(size_t bytes)
+{
+    struct header *header = NULL;
+    size_t room = bytes, step = bytes / 8;
+    if (bytes > QUARANTINED_BYTES_MAX && bytes + step <= SPARE_BYTES_MAX) {
+        room += step;
+        wfpsa_mutex_lock(&results_lock);
+        if (spare && spare->room >= bytes && spare->room / 2 <= bytes) {
+            header = spare;
+            spare = NULL;
+        }
+        wfpsa_mutex_unlock(&results_lock);
+    }
+    if (!header) {
+        header = wfpsa_allocate(1, room);
+        if (header) {
+            header->room = room;
+        }
+        return header;
+    }
+    if (!wfpsa_revive(header)) {
+        wfpsa_reclaim(header);
+        return NULL;
+    }
+    return header;
+}
+
 void *
 page_new(size_t bytes)
 {
-    struct header *header = wfpsa_allocate(1, sizeof *header + bytes);
+    struct header *header = block_new(sizeof *header + bytes);
     if (!header) {
         return NULL;
     }
@@ -324,7 +382,7 @@ page_free(void **p)
         return;
     }
     if (!small) {
-        put_away(header); /* its memory takes a while to overwrite */
+        set_aside(header);
     }
     *p = NULL;
     wfpsa_atomic_add(&live_pages, -1);

@@ -155,7 +155,7 @@ def run(
         values = {figure.name: figure.value for figure in figures}
         found = [
             Verdict(budget.what, value, budget.wanted, budget.at_least, budget.met(value))
-            for budget, value in verdicts(row, values)
+            for budget, value in verdicts(row, values, contexts)
         ]
         if figures:
             measured.append(Row(row, figures, found))

@@ -15,18 +15,21 @@ class Budget(NamedTuple):
     value: Callable[[Figures], float]
     wanted: float
     at_least: bool = False
+    contexts: int = 0
+    """With fewer it says nothing: what a call costs by itself would be most of it."""
 
     def met(self, measured: float) -> bool:
         """Whether a measured value is what is wanted."""
         return measured >= self.wanted if self.at_least else measured <= self.wanted
 
 
-def _ratio(row: str, over: str, under: str, wanted: float, *, at_least: bool = False) -> Budget:
-    return Budget(row, f"{over} : {under}", lambda figures: figures[over] / figures[under], wanted, at_least)
+def _ratio(row: str, over: str, under: str, wanted: float, *, at_least: bool = False, contexts: int = 0) -> Budget:
+    what = f"{over} : {under}"
+    return Budget(row, what, lambda figures: figures[over] / figures[under], wanted, at_least, contexts)
 
 
-def _figure(row: str, name: str, wanted: float, unit: str) -> Budget:
-    return Budget(row, f"{name}, {unit}", lambda figures: figures[name], wanted)
+def _figure(row: str, name: str, wanted: float, unit: str, *, contexts: int = 0) -> Budget:
+    return Budget(row, f"{name}, {unit}", lambda figures: figures[name], wanted, contexts=contexts)
 
 
 BUDGETS = (
@@ -60,9 +63,9 @@ BUDGETS = (
         budget
         for share in (1, 12, 90)
         for budget in (
-            _figure(f"where, {share} % selected", "wfpsa", 4, "ns"),  # 4 ms a million
-            _ratio(f"where, {share} % selected", "numpy bytes", "wfpsa", 10, at_least=True),
-            _ratio(f"where, {share} % selected", "wfpsa", "numpy u64 mask", 1),
+            _figure(f"where, {share} % selected", "wfpsa", 4, "ns", contexts=100_000),  # 4 ms a million
+            _ratio(f"where, {share} % selected", "numpy bytes", "wfpsa", 10, at_least=True, contexts=100_000),
+            _ratio(f"where, {share} % selected", "wfpsa", "numpy u64 mask", 1, contexts=100_000),
         )
     ),
     _figure("diff, same order", "wfpsa", 60, "ns"),
@@ -77,11 +80,11 @@ BUDGETS = (
 )
 
 
-def verdicts(row: str, figures: Figures) -> list[tuple[Budget, float]]:
+def verdicts(row: str, figures: Figures, contexts: int) -> list[tuple[Budget, float]]:
     """What is wanted of a row and what was measured, where every figure that it takes is there."""
     found = []
     for budget in BUDGETS:
-        if budget.row == row:
+        if budget.row == row and budget.contexts <= contexts:
             try:
                 found.append((budget, budget.value(figures)))
             except KeyError:  # of a case that was left out
