@@ -36,8 +36,7 @@ except ImportError:
 WARM_UP = 0.2
 BOUND = 2_000_000
 THREADS = 4
-M_ARENA_MAX = -8
-"""Of glibc's mallopt()."""
+ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 
 
 def resident_bytes() -> int:
@@ -58,9 +57,9 @@ def resident_bytes() -> int:
 
 
 def use_one_arena() -> None:
-    """Makes glibc serve every thread from one arena; before there are threads."""
-    with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+    """Begins again with glibc told to serve every thread from one arena: libraries start threads when imported."""
+    if ONE_ARENA.items() - os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | ONE_ARENA)
 
 
 class World:
