@@ -41,12 +41,15 @@ def named(case: Case) -> str:
 def bench_budget(case: Case, size: int, measure: Callable[..., Any]) -> None:
     if why := missing(case.module):
         pytest.skip(why)
+    if not case.sized and size != SIZES[0]:
+        pytest.skip("the same at every size")
     contexts = min(size, BASELINE_CONTEXTS) if case.slow else size
     work = case.setup(stage(case.row, size), contexts)
     setup = None if work.arguments is tuple else lambda: (work.arguments(), {})
     divided = 1_000_000 if case.unit == "ms" else case.per(contexts)
     row = (case.row, size, case.unit)
-    measure(f"{case.row}, {size}", case.name, divided, work.function, setup=setup, row=row)
+    result = measure(f"{case.row}, {size}", case.name, divided, work.function, setup=setup, row=row)
+    assert work.is_right(result)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case not in TIMED], ids=named)

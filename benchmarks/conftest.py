@@ -7,7 +7,7 @@ import pytest
 from figures import Figure
 
 from wfpsa import testing
-from wfpsa.bench.budgets import verdicts
+from wfpsa.bench.budgets import judged, titled, verdicts
 from wfpsa.bench.cases import BASELINE_CONTEXTS, seeded
 
 _results: dict[str, dict[str, float]] = {}
@@ -91,21 +91,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         ours = results.get("wfpsa")
         drain = results.get("drain")
         row, size, unit = _rows.get(group, ("", 0, "ns"))
-        title = unit if unit == "ms" else f"{unit} a context"
-        terminalreporter.write_line(f"{'':20}{title:>14}{': wfpsa':>12}{': drain':>12}")
+        terminalreporter.write_line(titled("", unit, "wfpsa") + f"{': drain':>12}")
         for name, ns in sorted(results.items(), key=lambda item: item[1]):
             to_ours = f"{ns / ours:.2f}" if ours else "-"
             to_drain = f"{ns / drain:.2f}" if drain else "-"
-            terminalreporter.write_line(f"{name:20}{ns:14.1f}{to_ours:>12}{to_drain:>12}")
+            terminalreporter.write_line(f"  {name:32}{ns:16,.1f}{to_ours:>24}{to_drain:>12}")
         for budget, value in verdicts(row, results, size):
-            bound = "at least" if budget.at_least else "at most"
-            met = "met" if budget.met(value) else "NOT MET"
-            terminalreporter.write_line(f"  {budget.what:30}{value:14.2f}  {bound} {budget.wanted:g}: {met}")
+            line = judged(budget.what, value, budget.wanted, budget.at_least, budget.met(value))
+            terminalreporter.write_line(line)
     _write_growth(terminalreporter)
     if _results:
         terminalreporter.write_line("")
         terminalreporter.write_line(
-            f"Medians, measured on the embedded engine; ctypes baselines at {BASELINE_CONTEXTS} contexts."
+            f"Medians, measured on the embedded engine; slow baselines at {BASELINE_CONTEXTS:,} contexts."
         )
     if _figures:
         terminalreporter.section("the embedded engine")

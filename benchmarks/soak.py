@@ -263,7 +263,6 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.contexts < 200:
         parser.error("--contexts must be at least 200, of which every step finds some")
-    use_one_arena()
     wrong = soak(arguments.seconds, arguments.contexts)
     for line in wrong:
         print(f"WRONG: {line}", file=sys.stderr)
@@ -271,4 +270,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    use_one_arena()
     sys.exit(main())

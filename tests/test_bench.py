@@ -29,16 +29,32 @@ def test_every_row_runs_and_says_whether_its_budgets_are_met() -> None:
 
 
 def test_sessions_that_expire_together_expire_all_that_they_were_given() -> None:
-    report = bench.run(1000, rows=["expire, 100 us outside"], seconds=0)
-    (row,) = report.rows
-    assert [figure.name for figure in row.figures] == ["1 session", "4 sessions", "16 sessions", "64 sessions"]
-    assert row.figures[0].value > row.figures[-1].value > 0
+    outside, inside = bench.run(1000, rows=["expire, 100 us"], seconds=0).rows
+    assert [figure.name for figure in outside.figures] == ["1 session", "4 sessions", "16 sessions", "64 sessions"]
+    assert [figure.name for figure in inside.figures] == ["1 session", "16 sessions"]
+    assert {figure.contexts for figure in (*outside.figures, *inside.figures)} == {cases.SESSION_IDS}
 
 
 def test_an_import_is_measured_in_milliseconds_beside_a_bare_python() -> None:
     (row,) = bench.run(1000, rows=["import"], seconds=0).rows
-    assert [figure.unit for figure in row.figures] == ["ms", "ms"]
-    assert row.figures[0].value > row.figures[1].value > 0
+    assert [(figure.name, figure.unit, figure.contexts) for figure in row.figures] == [
+        ("import wfpsa", "ms", 0),
+        ("bare Python", "ms", 0),
+    ]
+
+
+def test_a_case_that_does_not_do_its_work_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = cases.Work(lambda: 1, is_right=lambda result: result == 2)
+    with pytest.raises(RuntimeError, match="did not do its work"):
+        work.run(lambda: 0)
+    peer = cases.Case("diff, same order", "peer", lambda stage, contexts: work, module="json")
+    monkeypatch.setattr(bench, "CASES", (*cases.CASES, peer))
+    report = bench.run(1000, rows=["diff, same"], seconds=0)
+    assert [figure.name for figure in report.rows[0].figures] == ["wfpsa", "numpy"]
+    assert report.skipped["diff, same order/peer"].startswith("failed: RuntimeError: a benchmark did not")
+    monkeypatch.setattr(bench, "CASES", (*cases.CASES, peer._replace(module="")))
+    with pytest.raises(RuntimeError):
+        bench.run(1000, rows=["diff, same"], seconds=0)
 
 
 def test_what_needs_an_absent_package_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,8 +87,9 @@ def test_every_budget_is_of_a_row_and_of_figures_that_the_row_has() -> None:
         names = [case.name for case in cases.CASES if case.row == budget.row]
         figures = dict.fromkeys(names, 1.0)
         assert budget.value(figures) >= 0, budget
-        judged = [found for found, _ in budgets.verdicts(budget.row, figures, 1000)]
-        assert (budget in judged) == (not budget.row.startswith("where"))
+        for contexts in (1000, budgets.LARGE):
+            judged = [found for found, _ in budgets.verdicts(budget.row, figures, contexts)]
+            assert (budget in judged) == (budget.contexts <= contexts)
     assert budgets.verdicts("list, pipelined", {"wfpsa": 1.0}, 100_000) == []
 
 

@@ -410,6 +410,40 @@ def expire(scene: Scene, count: int) -> Walk:
     return Walk(act, succeeded, is_true, error=wfpsa.ExpiryFailed, allocates=False)
 
 
+@walk("Engine.plan_expiry", "ExpiryPlan.apply", count=1)
+@walk("Engine.plan_expiry", "ExpiryPlan.apply", count=5)
+def apply(scene: Scene, count: int) -> Walk:
+    """As expire(), and what a lock or a lost session stood against is tried again. Unverified: test_plan.py lets the
+    calls and allocations fail by which contexts are verified, whose failures are outcomes too."""
+    batch = scene.engine.snapshot()
+    ids = scene.both_sided()[:count]
+    plan = scene.engine.plan_expiry(batch.take([batch["context_id"].index(number) for number in ids]))
+    before = {context.context_id: context for context in batch}
+    scene.hold()
+    reports: list[wfpsa.ExpiryReport] = []
+
+    def act() -> wfpsa.ExpiryReport:
+        reports[:] = [plan.apply(scene.engine, verify=False)]
+        reports[0].raise_for_failures()
+        return reports[0]
+
+    def is_true() -> None:
+        outcomes = dict(zip(reports[0].context_id, reports[0].outcome, strict=True))
+        with scene.control.open(lock_timeout=0.05) as witness:
+            for context in witness.snapshot():
+                expired = outcomes.get(context.context_id) is Outcome.EXPIRED
+                assert context.outbound == (None if expired else before[context.context_id].outbound)
+
+    def succeeded(report: wfpsa.ExpiryReport) -> None:
+        is_true()
+        assert report.context_id.tolist() == ids and report.stopped is None
+
+    def overcome() -> int:
+        return sum(tries > 1 for tries in reports[0].attempts)
+
+    return Walk(act, succeeded, is_true, error=wfpsa.ExpiryFailed, revived=overcome, allocates=False)
+
+
 @walk("Engine.delete")
 def delete(scene: Scene) -> Walk:
     number = scene.both_sided()[2]
@@ -909,6 +943,11 @@ NOTHING_FAILS = {
     "ExpiryReport.outcome": "a view of what it has",
     "ExpiryReport.code": "a view of what it has",
     "ExpiryReport.counts": "counts what it has",
+    "ExpiryReport.attempts": "a view of what it has",
+    "ExpiryReport.stopped": "a text it has",
+    "ExpiryReport.cancel": "sets a mark",
+    "ExpiryPlan": "made by Engine.plan_expiry",
+    "ExpiryPlan.[!a]*": "looks at what it has, writes and reads a file: test_plan.py",
     "Subscription": "made by Engine.subscribe",
     "Engine": "made by open_engine",
     "EmbeddedEngine.target": "a name",

@@ -245,6 +245,9 @@ struct wfpsa_columns *wfpsa_columns_new_rows(uint32_t version, const uint8_t *wa
 /* Room for so many more rows, so that appending them need not find it step by step. Fails: WFPSA_NO_MEMORY. */
 int wfpsa_columns_reserve(struct wfpsa_columns *columns, uint64_t rows);
 
+/* Forgets all rows of an unfrozen batch without columns of text, and keeps their room. */
+void wfpsa_columns_clear(struct wfpsa_columns *columns);
+
 /* Appends the contexts of a page (those in `subnets`, where not NULL) and overwrites every key blob and key-module
  * state in the page with zeros, on failure as well. (Not the keys under a transform that the SDK does not name: where
  * they lie is not known.)

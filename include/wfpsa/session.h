@@ -149,4 +149,22 @@ enum wfpsa_outcome {
 int wfpsa_session_expire(struct wfpsa_session *session, const uint64_t *ids, uint64_t count, uint64_t slice_ms,
                          uint64_t *done, uint8_t *outcomes, uint32_t *codes, int *lost);
 
+/* Ids to be expired with care, and what became of them; all arrays have a cell for each. */
+struct wfpsa_expiry {
+    const uint64_t *ids;
+    uint8_t *outcomes;
+    uint32_t *codes;
+    uint8_t *attempts;      /* NULL, or calls made for each so far, counted up to 255 */
+    const uint8_t *skipped; /* NULL, or not 0 for ids that are passed over and become WFPSA_SKIPPED */
+    /* NULL, or a frozen batch and no selection: each context is read by its id just before, and where it is not what
+     * its row here says in every column that `found` has too, it is left alone (WFPSA_CHANGED). One that cannot be
+     * read has the outcome of that call. */
+    const struct wfpsa_columns *seen;
+    struct wfpsa_columns *found; /* unfrozen and empty, of structure version 1, without text; nothing stays in it */
+};
+
+/* As wfpsa_session_expire, up to the id before `stop`. */
+int wfpsa_session_expire_with_care(struct wfpsa_session *session, const struct wfpsa_expiry *expiry, uint64_t stop,
+                                   uint64_t slice_ms, uint64_t *done, int *lost);
+
 #endif

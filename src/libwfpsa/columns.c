@@ -138,7 +138,7 @@ enum wants {
     WANT_TRAFFIC = 0x01,
     WANT_LIST = 0x02,       /* of the bundle's SAs: what their list itself says */
     WANT_ALGORITHMS = 0x04, /* and what it points to */
-    WANT_BUNDLE = 0x08,     /* all of it but the next */
+    WANT_BUNDLE = 0x08,     /* all of it but WANT_CORE */
     WANT_FILTER = 0x10,
     WANT_UDP = 0x20,
     WANT_KEY_MODULE = 0x40,
@@ -358,6 +358,12 @@ wfpsa_columns_reserve(struct wfpsa_columns *columns, uint64_t rows)
         return WFPSA_OK;
     }
     return set_capacity(columns, wanted > columns->capacity * 2 ? wanted : columns->capacity * 2);
+}
+
+void
+wfpsa_columns_clear(struct wfpsa_columns *columns)
+{
+    columns->length = 0;
 }
 
 static void

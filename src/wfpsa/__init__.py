@@ -39,6 +39,7 @@ from wfpsa.subscription import Gap, SaChange, Subscription
 
 if _TYPE_CHECKING:
     from wfpsa.keying import Sa, SaBundle, Traffic
+    from wfpsa.plan import ExpiryPlan
 
 __all__ = [
     "CORE_FIELDS",
@@ -56,6 +57,7 @@ __all__ = [
     "EngineUnavailable",
     "ExpiryFailed",
     "ExpiryInterrupted",
+    "ExpiryPlan",
     "ExpiryReport",
     "Gap",
     "NotFound",
@@ -97,6 +99,10 @@ def __getattr__(name: str) -> object:
         from wfpsa import keying
 
         return getattr(keying, name)
+    if name == "ExpiryPlan":
+        from wfpsa.plan import ExpiryPlan
+
+        return ExpiryPlan
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 

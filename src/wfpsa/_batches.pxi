@@ -374,6 +374,22 @@ def batch_and_presence(SaBatch batch not None):
     return whole, PyBytes_FromStringAndSize(<const char *>whole.data.presence, whole.length)
 
 
+def with_columns(SaBatch batch not None, names):
+    """A batch of its own with the rows of this one, and of its columns only these, none of them text."""
+    cdef const void *cells = NULL
+    cdef Py_ssize_t at
+    cdef int status
+    with nogil:
+        status = libwfpsa.wfpsa_columns_cells(batch.data, libwfpsa.WFPSA_PRESENCE, &cells)
+    if status != libwfpsa.WFPSA_OK:
+        raise MemoryError(f"no memory for {batch.length} contexts")
+    presence = PyBytes_FromStringAndSize(NULL, batch.length)
+    for at in range(batch.length):
+        PyBytes_AS_STRING(presence)[at] = (<const char *>cells)[batch.start + <uint64_t>(at * batch.step)]
+    return unpickled_batch(batch.data.version, batch.length, {name: bytes(batch[name]) for name in names}, presence, (),
+                           batch.source, batch.pushed)
+
+
 def unpickled_batch(version, length, cells, presence, names, backend, pushed):
     """The batch of a pickle; ValueError where the pieces do not fit together."""
     cdef uint8_t wanted[libwfpsa.WFPSA_COLUMN_COUNT]

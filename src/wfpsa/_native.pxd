@@ -86,11 +86,13 @@ cdef class ExpiryItems:
     cdef uint64_t *ids
     cdef uint32_t *codes
     cdef uint8_t *outcomes
+    cdef uint8_t *tries
     cdef uint64_t count
     cdef uint64_t done
 
     cdef int from_buffer(self, Py_buffer *view) except -1
     cdef int from_numbers(self, list numbers) except -1
+    cdef libwfpsa.wfpsa_expiry expiry(self)
     cdef int allocate(self, uint64_t count) except -1
 
 # What wfpsa_condition takes; `values` is its array, which may point into `kept`.

@@ -208,19 +208,48 @@ cdef class Session:
         signal handler raises; what is not done by then stays NOT_ATTEMPTED."""
         cdef libwfpsa.wfpsa_session *session = self.opened()
         cdef libwfpsa.wfpsa_failure failure
+        cdef libwfpsa.wfpsa_expiry expiry = items.expiry()
         cdef int status, lost = 0
         cdef uint64_t before
         while True:
             before = items.done
             with nogil:
-                status = libwfpsa.wfpsa_session_expire(session, items.ids, items.count, 50, &items.done,
-                                                       items.outcomes, items.codes, &lost)
+                status = libwfpsa.wfpsa_session_expire_with_care(session, &expiry, items.count, 50, &items.done, &lost)
             if status == libwfpsa.WFPSA_CLOSED and before > 0:
                 return  # closed in the middle: the items say how far it came
             check(status, &failure)
             PyErr_CheckSignals()
             if lost or items.done == items.count:
                 return
+
+    def expire_slice(self, ExpiryItems items, uint64_t first, uint64_t stop, bytes skipped, SaBatch seen):
+        """Expires the items from `first` to before `stop` for about 50 ms, but for those with a 1 in `skipped`, each of
+        them only if it is what its row of `seen` says (None: whatever it is). Returns (the next item, whether the
+        session is lost)."""
+        cdef libwfpsa.wfpsa_session *session = self.opened()
+        cdef libwfpsa.wfpsa_failure failure
+        cdef libwfpsa.wfpsa_expiry expiry = items.expiry()
+        cdef uint8_t wanted[libwfpsa.WFPSA_COLUMN_COUNT]
+        cdef uint32_t column
+        cdef uint64_t done = first
+        cdef int status, lost = 0
+        if not first <= stop <= items.count or len(skipped) != <Py_ssize_t>items.count:
+            raise ValueError("the items, their range and what is skipped do not fit together")
+        expiry.skipped = <const uint8_t *>PyBytes_AS_STRING(skipped)
+        if seen is not None:
+            if <uint64_t>seen.length != items.count or seen.length != <Py_ssize_t>seen.data.length:
+                raise ValueError("what was seen does not fit the items")
+            for column in range(libwfpsa.WFPSA_COLUMN_COUNT):
+                wanted[column] = seen.data.columns[column] != NULL
+            expiry.seen = seen.data
+            expiry.found = libwfpsa.wfpsa_columns_new_some(1, wanted)
+            if expiry.found == NULL:
+                raise MemoryError
+        with nogil:
+            status = libwfpsa.wfpsa_session_expire_with_care(session, &expiry, stop, 50, &done, &lost)
+            libwfpsa.wfpsa_columns_release(expiry.found)
+        check(status, &failure)
+        return done, bool(lost)
 
     def create(self, object traffic):
         """The id of a new context with that outbound Traffic."""
@@ -361,7 +390,8 @@ cdef class Enumeration:
             if whole and not self.filtered and self.session.seen:  # most often there are about as many as last time
                 with nogil:
                     status = libwfpsa.wfpsa_columns_reserve(columns, self.session.seen + self.session.seen // 64)
-                check(status, &failure)
+                if status != libwfpsa.WFPSA_OK:
+                    self.session.seen = 0  # there may be fewer: what has room then grows as it is needed
             while more and (whole or columns.length == 0):
                 with nogil:
                     status = libwfpsa.wfpsa_enumeration_next(self.enumeration, columns, &more, &failure)
@@ -433,11 +463,18 @@ cdef class ExpiryItems:
             self.ids[at] = numbers[at]
         return 0
 
+    cdef libwfpsa.wfpsa_expiry expiry(self):
+        cdef libwfpsa.wfpsa_expiry expiry
+        memset(&expiry, 0, sizeof(expiry))
+        expiry.ids, expiry.outcomes, expiry.codes, expiry.attempts = self.ids, self.outcomes, self.codes, self.tries
+        return expiry
+
     cdef int allocate(self, uint64_t count) except -1:
         self.ids = <uint64_t *>PyMem_Malloc(max(count, 1) * sizeof(uint64_t))
         self.codes = <uint32_t *>PyMem_Calloc(max(count, 1), sizeof(uint32_t))
         self.outcomes = <uint8_t *>PyMem_Malloc(max(count, 1))
-        if self.ids == NULL or self.codes == NULL or self.outcomes == NULL:
+        self.tries = <uint8_t *>PyMem_Calloc(max(count, 1), 1)
+        if self.ids == NULL or self.codes == NULL or self.outcomes == NULL or self.tries == NULL:
             raise MemoryError(f"no memory for {count} context ids")
         memset(self.outcomes, libwfpsa.WFPSA_NOT_ATTEMPTED, count)
         self.count = count
@@ -447,6 +484,7 @@ cdef class ExpiryItems:
         PyMem_Free(self.ids)
         PyMem_Free(self.codes)
         PyMem_Free(self.outcomes)
+        PyMem_Free(self.tries)
 
     def __len__(self):
         return self.count
@@ -466,26 +504,32 @@ cdef class ExpiryItems:
         """The OS's code of each, 0 where it succeeded or was not attempted."""
         return new_column(self, <const uint8_t *>self.codes, libwfpsa.WFPSA_U32, 4, "code", None, 0, 1, self.count)
 
-    def counts(self):
-        """How many have each outcome, by its number."""
-        cdef uint64_t at
+    @property
+    def attempts(self):
+        """How many times each was tried."""
+        return new_column(self, self.tries, libwfpsa.WFPSA_U8, 1, "attempts", None, 0, 1, self.count)
+
+    def counts(self, uint64_t first=0, stop=None):
+        """How many of a range have each outcome, by its number."""
+        cdef uint64_t at, end = self.count if stop is None else min(<uint64_t>stop, self.count)
         cdef uint64_t totals[256]
         memset(totals, 0, sizeof(totals))
-        for at in range(self.count):
+        for at in range(first, end):
             totals[self.outcomes[at]] += 1
         return {value: totals[value] for value in range(256) if totals[value]}
 
     def __reduce__(self):
-        return unpickled_items, (bytes(self.context_id), bytes(self.outcome), bytes(self.code))
+        return unpickled_items, (bytes(self.context_id), bytes(self.outcome), bytes(self.code), bytes(self.attempts))
 
 
-def unpickled_items(bytes ids, bytes outcomes, bytes codes):
+def unpickled_items(bytes ids, bytes outcomes, bytes codes, bytes attempts):
     """The items of a pickle; ValueError where the pieces do not fit together."""
     cdef ExpiryItems items = ExpiryItems(memoryview(ids).cast("Q"))
-    if len(outcomes) != items.count or len(codes) != items.count * 4:
+    if len(outcomes) != items.count or len(codes) != items.count * 4 or len(attempts) != items.count:
         raise ValueError("the pickled report has columns of different lengths")
     memcpy(items.outcomes, PyBytes_AS_STRING(outcomes), items.count)
     memcpy(items.codes, PyBytes_AS_STRING(codes), items.count * 4)
+    memcpy(items.tries, PyBytes_AS_STRING(attempts), items.count)
     items.done = items.count
     return items
 

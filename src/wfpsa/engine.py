@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from wfpsa.keying import SaBundle, Traffic
+    from wfpsa.plan import ExpiryPlan
 
     Subnet = str | IPv4Network | IPv6Network | IPv4Address | IPv6Address
     Targets = _native.SaBatch | _native.Column[int] | Buffer | Iterable[SupportsIndex | _native.SaContext]
@@ -505,6 +506,58 @@ class Engine:
             error.report = report  # type: ignore[attr-defined]
             raise
         return report
+
+    def plan_expiry(
+        self,
+        batch: _native.SaBatch,
+        *,
+        max_count: int | None = None,
+        expect: int | None = None,
+        keep_per_peer: int = 0,
+        exclude: "Targets | None" = None,
+        reason: str | None = None,
+    ) -> "ExpiryPlan":
+        """A plan to expire the contexts of a batch, to be reviewed, saved and applied; asks the engine for nothing.
+
+        The batch needs the columns of `wfpsa.plan.PLAN_FIELDS` (`CORE_FIELDS` has them). An id that occurs twice is
+        kept once. `exclude` names contexts to be spared, as `expire` takes them; `keep_per_peer` spares that many of
+        each remote address, those with the highest ids, which is a guess at the newest. With more than `max_count` to
+        expire, or not exactly `expect`, the plan says so and cannot be applied. `reason` goes into its summary and its
+        file.
+
+        Raises ValueError or TypeError for bad arguments.
+        """
+        from wfpsa.plan import make_plan
+
+        if not isinstance(batch, _native.SaBatch):
+            raise TypeError(f"batch must be a wfpsa.SaBatch, not {type(batch).__name__}")
+        for name, value in (("max_count", max_count), ("expect", expect)):
+            if value is not None:
+                _integer(value, name, 0, 2**63 - 1, "0 or more, or None")
+        keep = _integer(keep_per_peer, "keep_per_peer", 0, 2**63 - 1, "0 or more")
+        if reason is not None and not isinstance(reason, str):
+            raise TypeError(f"reason must be a str or None, not {type(reason).__name__}")
+        spared = () if exclude is None else _native.ExpiryItems(exclude).context_id.tolist()
+        return make_plan(
+            self.target,
+            batch,
+            max_count=max_count,
+            expect=expect,
+            keep_per_peer=keep,
+            exclude=spared,
+            reason=reason,
+        )
+
+    def _own_session(self) -> _native.Session:
+        """The session of this engine, which closes it itself."""
+        return self._session
+
+    def _another_session(self) -> _native.Session:
+        """A new session of the same engine, for the asker to close."""
+        connect = self._connect
+        if connect is None or os.getpid() != self._process:
+            raise EngineClosed()
+        return connect()
 
     def delete(self, context_id: SupportsIndex) -> None:
         """Deletes the context with that id at once, both directions; NotFound where the engine does not know it."""

@@ -333,8 +333,18 @@ cdef extern from "wfpsa/session.h" nogil:
     void wfpsa_enumeration_free(wfpsa_enumeration *enumeration)
     int wfpsa_session_drain(wfpsa_session *session, uint32_t version, uint32_t page_size, uint64_t *count,
                             wfpsa_failure *failure)
-    int wfpsa_session_expire(wfpsa_session *session, const uint64_t *ids, uint64_t count, uint64_t slice_ms,
-                             uint64_t *done, uint8_t *outcomes, uint32_t *codes, int *lost)
+
+    struct wfpsa_expiry:
+        const uint64_t *ids
+        uint8_t *outcomes
+        uint32_t *codes
+        uint8_t *attempts
+        const uint8_t *skipped
+        const wfpsa_columns *seen
+        wfpsa_columns *found
+
+    int wfpsa_session_expire_with_care(wfpsa_session *session, const wfpsa_expiry *expiry, uint64_t stop,
+                                       uint64_t slice_ms, uint64_t *done, int *lost)
 
 cdef extern from "wfpsa/keying.h" nogil:
     struct wfpsa_traffic:

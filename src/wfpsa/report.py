@@ -1,6 +1,6 @@
 """The report of a mass expiry: one outcome for each context, as columns."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -16,14 +16,36 @@ _FAILURES = (Outcome.DENIED, Outcome.FAILED, Outcome.NOT_ATTEMPTED)
 class ExpiryReport:
     """What became of each context of a mass expiry, in the order in which they were given.
 
-    `context_id`, `outcome` and `code` are columns of equal length: the uint64 id, the `wfpsa.Outcome` (a uint8 in the
-    buffer) and the OS's uint32 code, 0 where the call succeeded or was not made.
+    `context_id`, `outcome`, `code` and `attempts` are columns of equal length: the uint64 id, the `wfpsa.Outcome` (a
+    uint8 in the buffer), the OS's uint32 code, 0 where the call succeeded or was not made, and a uint8.
     """
 
-    __slots__ = ("_items",)
+    __slots__ = ("_cancel", "_items", "_stopped")
 
-    def __init__(self, items: _native.ExpiryItems) -> None:
+    def __init__(
+        self,
+        items: _native.ExpiryItems,
+        *,
+        cancel: Callable[[], object] | None = None,
+        stopped: str | None = None,
+    ) -> None:
         self._items = items
+        self._cancel = cancel
+        self._stopped = stopped
+
+    @property
+    def stopped(self) -> str | None:
+        """What ended it early, such as "cancelled" or "the timeout of 30 s"; None where nothing did, or not yet."""
+        return self._stopped
+
+    def cancel(self) -> None:
+        """Stops the application of a plan after the calls in flight, from any thread; later: does nothing."""
+        if self._cancel is not None:
+            self._cancel()
+
+    def _finish(self, stopped: str | None) -> None:
+        self._cancel = None
+        self._stopped = stopped
 
     @property
     def context_id(self) -> _native.Column[int]:
@@ -39,6 +61,14 @@ class ExpiryReport:
     def code(self) -> _native.Column[int]:
         """What IPsecSaContextExpire0 returned for each: uint32, shape (n,), 0 for success and where not attempted."""
         return self._items.code
+
+    @property
+    def attempts(self) -> _native.Column[int]:
+        """How often each was tried, 255 standing for that or more: uint8, shape (n,); 0 where not attempted or skipped.
+
+        An id that was tried again and is ALREADY_GONE may have been expired by an attempt that did not say so.
+        """
+        return self._items.attempts
 
     @property
     def counts(self) -> Mapping[Outcome, int]:
@@ -62,7 +92,12 @@ class ExpiryReport:
 
     def __repr__(self) -> str:
         parts = [f"{count} {outcome.name}" for outcome, count in self.counts.items() if count]
-        return f"<ExpiryReport of {len(self)}: {', '.join(parts) or 'nothing to do'}>"
+        why = f"; stopped: {self.stopped}" if self.stopped else ""
+        return f"<ExpiryReport of {len(self)}: {', '.join(parts) or 'nothing to do'}{why}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ExpiryReport, (self._items,)
+        return _unpickled, (self._items, self.stopped)
+
+
+def _unpickled(items: _native.ExpiryItems, stopped: str | None) -> ExpiryReport:
+    return ExpiryReport(items, stopped=stopped)

@@ -216,8 +216,9 @@ bucket_of(const struct header *header)
 #define QUARANTINED_BYTES_MAX (WFPSA_ADDRESS_SANITIZED ? 0u : 16384u)
 #define REMEMBERED 256u /* addresses freed of late, to tell a second free from a foreign pointer */
 
-/* Of larger ones the block freed last is kept for the next: an allocator may give their memory back to the system each
- * time, and getting it again costs more than filling it. */
+/* Of larger ones the block freed last is kept for the next, up to that size and until the process ends: an allocator
+ * may give their memory back to the system each time, and getting it again costs more than filling it. A second free
+ * of such a result may then be one of the next result, as it may be where the allocator gives the block out again. */
 #define SPARE_BYTES_MAX (WFPSA_ADDRESS_SANITIZED ? 0u : 32u << 20)
 
 static struct header *spare;

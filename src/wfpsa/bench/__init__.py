@@ -31,6 +31,7 @@ class Figure:
     unit: str
     """ns a context, B a context, or ms."""
     contexts: int
+    """That one round worked on; 0 where it is no work on contexts."""
     rounds: int
 
 
@@ -71,32 +72,22 @@ class Report:
         return asdict(self)
 
 
-def _timed(work: Work) -> float:
-    arguments = work.arguments()
-    start = time.perf_counter_ns()
-    result = work.function(*arguments)
-    elapsed = time.perf_counter_ns() - start
-    del result, arguments  # outside the time
-    return elapsed
-
-
 def _measured(cases: list[tuple[Case, int, Work]], seconds: float) -> list[Figure]:
     """All cases of a row in turns, round by round, so that what disturbs the machine disturbs them all."""
     times: list[list[float]] = [[] for _ in cases]
     figures = {at: work.function() for at, (case, _, work) in enumerate(cases) if case.unit == "B"}
     timed = [at for at in range(len(cases)) if at not in figures]
     end = time.monotonic() + seconds
-    for turn in range(MOST_ROUNDS + 1 if timed else 0):
+    for turn in range(MOST_ROUNDS if timed else 0):
         for at in timed:
-            elapsed = _timed(cases[at][2])
-            if turn:  # the first round warms up
-                times[at].append(elapsed)
-        if turn >= LEAST_ROUNDS and time.monotonic() > end:
+            times[at].append(cases[at][2].run(time.perf_counter_ns))
+        if turn + 1 >= LEAST_ROUNDS and time.monotonic() > end:
             break
     found = []
     for at, (case, contexts, _) in enumerate(cases):
         value: Any = figures[at] if at in figures else in_unit(case, contexts, statistics.median(times[at]))
-        found.append(Figure(case.name, float(value), case.unit, contexts, max(1, len(times[at]))))
+        done = 0 if case.unit == "ms" else case.per(contexts)
+        found.append(Figure(case.name, float(value), case.unit, done, max(1, len(times[at]))))
     return found
 
 
@@ -125,15 +116,7 @@ def run(
     needs a package that is not installed is left out and named in `skipped`. `progress` is called with each row's name.
     Raises ValueError or TypeError for bad arguments.
     """
-    if isinstance(contexts, bool) or not isinstance(contexts, int):
-        raise TypeError(f"contexts must be an int, not {type(contexts).__name__}")
-    if not 1000 <= contexts <= 10_000_000:
-        raise ValueError(f"contexts must be 1,000 to 10,000,000, not {contexts}")
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise TypeError(f"seconds must be a number, not {type(seconds).__name__}")
-    if not 0 <= seconds <= 600:
-        raise ValueError(f"seconds must be 0 to 600, not {seconds}")
-    chosen = _chosen(rows)
+    chosen = chosen_rows(contexts, rows, seconds)
     skipped: dict[str, str] = {}
     measured = []
     start = time.monotonic()
@@ -149,7 +132,15 @@ def run(
                     skipped[f"{row}/{case.name}"] = why
                     continue
                 number = min(contexts, BASELINE_CONTEXTS) if case.slow else contexts
-                ready.append((case, number, case.setup(stage, number)))
+                work = case.setup(stage, number)
+                try:
+                    work.run(time.perf_counter_ns)  # which warms up, too
+                except Exception as error:
+                    if not case.module:
+                        raise
+                    skipped[f"{row}/{case.name}"] = f"failed: {type(error).__name__}: {error}"
+                else:
+                    ready.append((case, number, work))
             figures = _measured(ready, seconds)
             del ready
         values = {figure.name: figure.value for figure in figures}
@@ -162,8 +153,16 @@ def run(
     return Report(_machine(), contexts, time.monotonic() - start, measured, skipped)
 
 
-def _chosen(rows: Iterable[str] | None) -> list[str]:
-    """The rows whose names begin with one of the given texts."""
+def chosen_rows(contexts: int, rows: Iterable[str] | None, seconds: float) -> list[str]:
+    """The rows whose names begin with one of the texts; ValueError or TypeError for what `run` refuses."""
+    if isinstance(contexts, bool) or not isinstance(contexts, int):
+        raise TypeError(f"contexts must be an int, not {type(contexts).__name__}")
+    if not 1000 <= contexts <= 10_000_000:
+        raise ValueError(f"contexts must be 1,000 to 10,000,000, not {contexts}")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"seconds must be a number, not {type(seconds).__name__}")
+    if not 0 <= seconds <= 600:
+        raise ValueError(f"seconds must be 0 to 600, not {seconds}")
     if rows is None:
         return list(ROWS)
     if isinstance(rows, str):

@@ -29,11 +29,28 @@ SESSION_IDS = 1_600
 """Ids that all sessions together expire in the rows of sessions."""
 
 
-class Work(NamedTuple):
-    """A function to be timed, and what it is to be called with: made anew before each call, outside the time."""
+def _whatever(result: Any) -> bool:
+    return True
 
-    function: Callable[..., object]
+
+class Work(NamedTuple):
+    """A function to be timed."""
+
+    function: Callable[..., Any]
     arguments: Callable[[], tuple[Any, ...]] = tuple
+    """What it is called with, made anew before each call and outside the time."""
+    is_right: Callable[[Any], bool] = _whatever
+    """Whether the result is that of the whole work; outside the time, too."""
+
+    def run(self, timer: Callable[[], int]) -> int:
+        """Calls it once and returns what it took; RuntimeError where the result is not right."""
+        arguments = self.arguments()
+        start = timer()
+        result = self.function(*arguments)
+        elapsed = timer() - start
+        if not self.is_right(result):
+            raise RuntimeError("a benchmark did not do its work, so its time says nothing")
+        return elapsed
 
 
 class Stage:
@@ -79,6 +96,17 @@ class Stage:
         """A session of the engine that holds nothing and says yes at once."""
         return self.once(("noop",), lambda: self._ends.enter_context(wfpsa.open_engine("noop:")))
 
+    def pool(self, threads: int) -> ThreadPoolExecutor:
+        """So many threads, started already."""
+
+        def make() -> ThreadPoolExecutor:
+            pool = self._ends.enter_context(ThreadPoolExecutor(threads))
+            barrier = threading.Barrier(threads)
+            list(pool.map(lambda _: barrier.wait(60), range(threads)))
+            return pool
+
+        return self.once(("pool", threads), make)
+
     def batch(self, contexts: int, fields: tuple[str, ...] | None = None) -> wfpsa.SaBatch:
         """A snapshot."""
         return self.once(("batch", contexts, fields), lambda: self.engine(contexts).snapshot(fields=fields))
@@ -108,6 +136,8 @@ class Case(NamedTuple):
     """What must be importable for it."""
     per: Callable[[int], int] = int
     """How many contexts the time is divided by, of the number that the row has; for ms it is not divided."""
+    sized: bool = True
+    """Whether its work grows with the number that the row has."""
     unit: str = "ns"
     """Of the figure: ns a context, ms, or B a context, which the function returns and is called once for."""
 
@@ -139,17 +169,24 @@ def missing(module: str) -> str:
 # --- Decoding -------------------------------------------------------------------------------------
 
 
-def _again(version: int, decode: Callable[[int, int], object]) -> Callable[[Stage, int], Work]:
+def _as_many(decoded: Any, count: int) -> bool:
+    return len(decoded) == count
+
+
+def _again(
+    version: int, decode: Callable[[int, int], Any], right: Callable[[Any, int], bool] = _as_many
+) -> Callable[[Stage, int], Work]:
     """Decodes one page as often as there are pages: as near in the caches as a page that just came."""
 
     def setup(stage: Stage, contexts: int) -> Work:
         address, count = stage.page(min(PAGE_SIZE, contexts), version)
 
-        def times() -> None:
+        def times() -> Any:
             for _ in range(_pages_of(contexts)):
-                decode(address, count)
+                decoded = decode(address, count)
+            return decoded
 
-        return Work(times)
+        return Work(times, is_right=lambda decoded: right(decoded, count))
 
     return setup
 
@@ -179,7 +216,8 @@ def _memcpy(version: int) -> Callable[[Stage, int], Work]:
         address, _ = stage.page(min(PAGE_SIZE, contexts), version)
         size = testing.page_bytes(address)
         copy = ctypes.create_string_buffer(size)
-        return _again(version, lambda address, _: ctypes.memmove(copy, address, size))(stage, contexts)
+        move = _again(version, lambda address, _: ctypes.memmove(copy, address, size), lambda copied, _: bool(copied))
+        return move(stage, contexts)
 
     return setup
 
@@ -202,7 +240,7 @@ _DECODING = [
         *(
             Case(
                 f"decode {fields}, Enum{version}",
-                name,
+                name if version == 1 else f"{name} (Enum1)",
                 _decode_by(module, fields),
                 slow=True,
                 module=module,
@@ -223,7 +261,7 @@ def _snapshot(**options: Any) -> Callable[[Stage, int], Work]:
 
     def setup(stage: Stage, contexts: int) -> Work:
         engine = stage.engine(contexts, **latencies)
-        return Work(lambda: engine.snapshot(**options))
+        return Work(lambda: engine.snapshot(**options), is_right=lambda batch: len(batch) == contexts)
 
     return setup
 
@@ -231,7 +269,7 @@ def _snapshot(**options: Any) -> Callable[[Stage, int], Work]:
 def _drain(**latencies: float) -> Callable[[Stage, int], Work]:
     def setup(stage: Stage, contexts: int) -> Work:
         engine = stage.engine(contexts, **latencies)
-        return Work(lambda: testing.drain(engine, page_size=PAGE_SIZE))
+        return Work(lambda: testing.drain(engine, page_size=PAGE_SIZE), is_right=lambda count: count == contexts)
 
     return setup
 
@@ -244,14 +282,17 @@ def _decode_all(stage: Stage, contexts: int) -> Work:
 
 def _pages(stage: Stage, contexts: int) -> Work:
     engine = stage.engine(contexts)
-    return Work(lambda: sum(len(page) for page in engine.pages()))
+    return Work(lambda: sum(len(page) for page in engine.pages()), is_right=lambda count: count == contexts)
 
 
 def _list_by(module: str) -> Callable[[Stage, int], Work]:
     def setup(stage: Stage, contexts: int) -> Work:
         baseline = importlib.import_module(module)
         server = stage.control(contexts).server_name
-        return Work(lambda: baseline.enumerate_contexts(testing.functions(), server, page_size=PAGE_SIZE))
+        return Work(
+            lambda: baseline.enumerate_contexts(testing.functions(), server, page_size=PAGE_SIZE),
+            is_right=lambda rows: len(rows) == contexts,
+        )
 
     return setup
 
@@ -302,16 +343,24 @@ _OBJECTS = [
 # --- Expiring -------------------------------------------------------------------------------------
 
 
+def _all_expired(report: wfpsa.ExpiryReport) -> bool:
+    return report.counts[wfpsa.Outcome.EXPIRED] == len(report) > 0
+
+
+def _all_zero(codes: list[int]) -> bool:
+    return len(codes) > 0 and not any(codes)
+
+
 def _expire_noop(stage: Stage, contexts: int) -> Work:
     engine, ids = stage.noop(), array("Q", range(1, contexts + 1))
-    return Work(lambda: engine.expire(ids))
+    return Work(lambda: engine.expire(ids), is_right=_all_expired)
 
 
 def _expire_noop_by(module: str) -> Callable[[Stage, int], Work]:
     def setup(stage: Stage, contexts: int) -> Work:
         baseline = importlib.import_module(module)
         ids = list(range(1, contexts + 1))
-        return Work(lambda: baseline.expire(testing.functions("noop"), None, ids))
+        return Work(lambda: baseline.expire(testing.functions("noop"), None, ids), is_right=_all_zero)
 
     return setup
 
@@ -322,7 +371,7 @@ def _expire(stage: Stage, contexts: int) -> Work:
             engine = control.open()
         return engine, engine.snapshot(fields=["context_id"])
 
-    return Work(lambda engine, ids: engine.expire(ids), arguments)
+    return Work(lambda engine, ids: engine.expire(ids), arguments, _all_expired)
 
 
 def _expire_by(module: str) -> Callable[[Stage, int], Work]:
@@ -335,7 +384,9 @@ def _expire_by(module: str) -> Callable[[Stage, int], Work]:
                 ids = engine.snapshot(fields=["context_id"])["context_id"].tolist()
             return control, ids
 
-        return Work(lambda control, ids: baseline.expire(testing.functions(), control.server_name, ids), arguments)
+        return Work(
+            lambda control, ids: baseline.expire(testing.functions(), control.server_name, ids), arguments, _all_zero
+        )
 
     return setup
 
@@ -345,26 +396,21 @@ def _expire_sessions(sessions: int, latency: str) -> Callable[[Stage, int], Work
 
     def setup(stage: Stage, contexts: int) -> Work:
         share = SESSION_IDS // sessions
+        pool = stage.pool(sessions)
 
         def arguments() -> tuple[Any, ...]:
-            control = seeded(SESSION_IDS)
-            control.switch(latency=latency)
-            engines = [control.open(lock_timeout=60) for _ in range(sessions)]
-            ids = engines[0].snapshot(fields=["context_id"])["context_id"]
-            control.latency(per_call_us=100)
-            pool = ThreadPoolExecutor(sessions)
-            barrier = threading.Barrier(sessions)
-            list(pool.map(lambda _: barrier.wait(60), range(sessions)))  # the threads are there
-            control.close()  # the sessions keep the engine
-            return pool, [(engine, ids[at * share : (at + 1) * share]) for at, engine in enumerate(engines)]
+            with seeded(SESSION_IDS) as control:
+                control.switch(latency=latency)
+                engines = [control.open(lock_timeout=60) for _ in range(sessions)]
+                ids = engines[0].snapshot(fields=["context_id"])["context_id"]
+                control.latency(per_call_us=100)
+            return ([(engine, ids[at * share : (at + 1) * share]) for at, engine in enumerate(engines)],)
 
-        def expire(pool: ThreadPoolExecutor, work: list[tuple[wfpsa.Engine, Any]]) -> None:
-            reports = list(pool.map(lambda item: item[0].expire(item[1]), work))
-            done = sum(report.counts[wfpsa.Outcome.EXPIRED] for report in reports)
-            if done != share * sessions:
-                raise RuntimeError(f"{share * sessions - done} of {share * sessions} contexts were not expired")
-
-        return Work(expire, arguments)
+        return Work(
+            lambda work: list(pool.map(lambda item: item[0].expire(item[1]), work)),
+            arguments,
+            lambda reports: all(map(_all_expired, reports)) and sum(map(len, reports)) == share * sessions,
+        )
 
     return setup
 
@@ -387,6 +433,7 @@ _EXPIRING = [
             f"{sessions} session{'s' if sessions > 1 else ''}",
             _expire_sessions(sessions, latency),
             per=lambda _: SESSION_IDS,
+            sized=False,
         )
         for latency, numbers in (("outside", (1, 4, 16, 64)), ("inside", (1, 16)))
         for sessions in numbers
@@ -431,7 +478,7 @@ def _shaped(stage: Stage, contexts: int, share: int) -> wfpsa.SaBatch:
 def _where(share: int) -> Callable[[Stage, int], Work]:
     def setup(stage: Stage, contexts: int) -> Work:
         batch = _shaped(stage, contexts, share)
-        return Work(lambda: batch.where(remote=SUBNET))
+        return Work(lambda: batch.where(remote=SUBNET), is_right=lambda found: len(found) == contexts * share // 100)
 
     return setup
 
@@ -443,9 +490,10 @@ def _where_numpy(share: int, way: str) -> Callable[[Stage, int], Work]:
         import numpy as np
 
         addresses = np.asarray(_shaped(stage, contexts, share)["remote_address"])
+        chosen = contexts * share // 100
         if way == "bytes":
             prefix = np.frombuffer(PREFIX, np.uint8)
-            return Work(lambda: (addresses[:, :14] == prefix).all(1))
+            return Work(lambda: (addresses[:, :14] == prefix).all(1), is_right=lambda mask: mask.sum() == chosen)
         words = addresses.view(np.uint64)
         address = np.frombuffer(PREFIX + bytes(2), np.uint64)[1]
         bits = np.frombuffer(b"\xff" * 6 + bytes(2), np.uint64)[0]
@@ -453,7 +501,9 @@ def _where_numpy(share: int, way: str) -> Callable[[Stage, int], Work]:
         def mask() -> Any:
             return (words[:, 0] == 0) & ((words[:, 1] & bits) == address)
 
-        return Work(mask if way == "u64 mask" else lambda: np.flatnonzero(mask()))
+        if way == "u64 mask":
+            return Work(mask, is_right=lambda mask: mask.sum() == chosen)
+        return Work(lambda: np.flatnonzero(mask()), is_right=lambda rows: len(rows) == chosen)
 
     return setup
 
@@ -499,7 +549,11 @@ def _pair(stage: Stage, contexts: int, order: str) -> tuple[wfpsa.SaBatch, wfpsa
 def _diff(order: str) -> Callable[[Stage, int], Work]:
     def setup(stage: Stage, contexts: int) -> Work:
         before, after = _pair(stage, contexts, order)
-        return Work(lambda: before.diff(after))
+        churn = contexts // 200
+        return Work(
+            lambda: before.diff(after),
+            is_right=lambda diff: len(diff.added) == len(diff.removed) == churn >= len(diff.changed) > 0,
+        )
 
     return setup
 
@@ -536,7 +590,11 @@ def arrays_of(batch: wfpsa.SaBatch) -> dict[str, Any]:
 def _diff_numpy(order: str) -> Callable[[Stage, int], Work]:
     def setup(stage: Stage, contexts: int) -> Work:
         before, after = (arrays_of(batch) for batch in _pair(stage, contexts, order))
-        return Work(lambda: diff_with_numpy(before, after))
+        churn = contexts // 200
+        return Work(
+            lambda: diff_with_numpy(before, after),
+            is_right=lambda found: found[0] == found[1] == churn >= found[2] > 0,
+        )
 
     return setup
 
@@ -601,8 +659,8 @@ def _python(statement: str) -> Callable[[Stage, int], Work]:
 
 
 _IMPORTING = [
-    Case("import", "import wfpsa", _python("import wfpsa"), unit="ms"),
-    Case("import", "bare Python", _python("pass"), unit="ms"),
+    Case("import", "import wfpsa", _python("import wfpsa"), sized=False, unit="ms"),
+    Case("import", "bare Python", _python("pass"), sized=False, unit="ms"),
 ]
 
 

@@ -1,14 +1,16 @@
 """The verb that measures on this machine what a context costs, beside what it costs by other means."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wfpsa import bench as benchmarks
-from wfpsa.cli.common import UsageFault, argument_faults, notice, progress
+from wfpsa.cli.common import argument_faults, notice, progress
 from wfpsa.cli.output import FactsFormat, write, write_text
 from wfpsa.cli.show import FactsFormatOption
+
+if TYPE_CHECKING:
+    from wfpsa import bench as benchmarks
 
 
 def bench(
@@ -25,11 +27,12 @@ def bench(
     It works on engines in memory and asks no engine of this machine; what the OS's own calls cost is in none of the
     figures. All rows together take under two minutes at the default size.
     """
-    try:
-        with argument_faults(), progress("measuring"):
-            report = benchmarks.run(contexts, rows=row, seconds=seconds)
-    except TypeError as error:
-        raise UsageFault(str(error)) from error
+    from wfpsa import bench as benchmarks
+
+    with argument_faults():
+        benchmarks.chosen_rows(contexts, row, seconds)
+    with progress("measuring") as say:
+        report = benchmarks.run(contexts, rows=row, seconds=seconds, progress=lambda name: say(f"measuring {name}"))
     if format is FactsFormat.JSON:
         write(json.dumps(report.as_dict(), indent=2).encode() + b"\n")
         return 0
@@ -39,19 +42,19 @@ def bench(
     return 0
 
 
-def _lines(report: benchmarks.Report) -> list[str]:
+def _lines(report: "benchmarks.Report") -> list[str]:
+    from wfpsa.bench.budgets import judged, titled
+    from wfpsa.bench.cases import BASELINE_CONTEXTS
+
+    slow = min(report.contexts, BASELINE_CONTEXTS)
     lines = [
         ", ".join(f"{name} {value}" for name, value in report.machine.items()),
-        f"Medians, measured on the embedded engine with {report.contexts:,} contexts; slow baselines with 10,000.",
+        f"Medians, measured on the embedded engine with {report.contexts:,} contexts; slow baselines with {slow:,}.",
     ]
     for row in report.rows:
         first = row.figures[0]
-        unit = first.unit if first.unit == "ms" else f"{first.unit} a context"
-        lines += ["", f"{row.row:34}{unit:>16}{': ' + first.name:>24}"]
+        lines += ["", titled(row.row, first.unit, first.name)]
         for figure in row.figures:
             lines.append(f"  {figure.name:32}{figure.value:16,.1f}{figure.value / first.value:24.2f}")
-        for verdict in row.verdicts:
-            bound = "at least" if verdict.at_least else "at most"
-            met = "met" if verdict.met else "NOT MET"
-            lines.append(f"  {verdict.what:32}{verdict.measured:16,.2f}{f'{bound} {verdict.wanted:g}':>24}  {met}")
+        lines += [judged(each.what, each.measured, each.wanted, each.at_least, each.met) for each in row.verdicts]
     return lines

@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib.metadata import PackageNotFoundError, version
@@ -95,13 +95,13 @@ def notice(text: str, style: str = "cyan") -> None:
 
 
 @contextlib.contextmanager
-def progress(text: str) -> Iterator[None]:
-    """A spinner on stderr while something goes on, on a terminal only."""
+def progress(text: str) -> Iterator[Callable[[str], object]]:
+    """A spinner on stderr while something goes on, on a terminal only; gives what changes its text."""
     if not is_colourful(sys.stderr):
-        yield
+        yield lambda text: None
         return
-    with console(sys.stderr).status(text):
-        yield
+    with console(sys.stderr).status(text) as status:
+        yield status.update
 
 
 def plural(count: int, noun: str) -> str:

@@ -1,0 +1,338 @@
+"""Plans of mass expiries: which contexts, as they were when they were chosen, and what stands against it."""
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+from wfpsa import _native
+from wfpsa.enums import TrafficType
+from wfpsa.expiry import Application, Limits, Place
+from wfpsa.report import ExpiryReport
+
+__all__ = ["PLAN_FIELDS", "ExpiryPlan", "make_plan"]
+
+SCHEMA_VERSION = 1
+"""Of the files written; files of a later one are refused."""
+PLAN_FIELDS = (
+    "context_id",
+    "traffic_type",
+    "remote_address",
+    "spi_out",
+    "mm_sa_id_out",
+    "filter_id_out",
+)
+"""What a plan keeps of each context, and compares before it is expired."""
+BOOT_TOLERANCE = 120.0
+"""Seconds by which the time of one and the same boot may differ: it is the wall clock's time less the uptime."""
+SHOWN = 5
+
+_FORMAT = "wfpsa expiry plan"
+
+
+def boot_time() -> float:
+    """When this machine was started, in seconds since 1970, as far as its clocks can tell."""
+    return time.time() - time.monotonic()
+
+
+class ExpiryPlan:
+    """The contexts of a mass expiry, each as it was when the plan was made: data to be reviewed, saved and applied.
+
+    Ids are run-time numbers: after a reboot, or a restart of the service, the same id may be another peer's.
+    """
+
+    __slots__ = {  # noqa: RUF023 - in the order of importance
+        "contexts": "The contexts, as they were: a batch with the columns `PLAN_FIELDS`, in the order they were given.",
+        "skipped": "The ids among them that are to be spared.",
+        "engine": "The target of the engine that it was made for.",
+        "backend": "Who answered.",
+        "host": "The machine that it was made on.",
+        "boot_time": "When that machine was started, in seconds since 1970.",
+        "created": "When it was made, in UTC.",
+        "reason": "Why, as its maker said; None where nothing was said.",
+        "max_count": "How many it may expire at most; None: any number.",
+        "expect": "How many it must expire; None: any number.",
+        "keep_per_peer": "How many contexts of each remote address were spared as the newest.",
+        "repeated": "How many ids were given again, and kept once.",
+        "_loaded": "",
+    }
+
+    def __init__(self, facts: Mapping[str, Any], contexts: _native.SaBatch, skipped: frozenset[int]) -> None:
+        self.contexts = contexts
+        self.skipped = skipped
+        self.host: str = facts["host"]
+        self.boot_time: float = facts["boot_time"]
+        self.engine: str = facts["engine"]
+        self.backend: str = facts["backend"]
+        self.created: datetime = facts["created"]
+        self.reason: str | None = facts["reason"]
+        self.max_count: int | None = facts["max_count"]
+        self.expect: int | None = facts["expect"]
+        self.keep_per_peer: int = facts["keep_per_peer"]
+        self.repeated: int = facts["repeated"]
+        self._loaded = False
+
+    def __len__(self) -> int:
+        """How many contexts it would expire: those that are not skipped."""
+        return len(self.contexts) - len(self.skipped)
+
+    @property
+    def objections(self) -> tuple[str, ...]:
+        """Which of its guards would stop it, in words; empty where it may be applied."""
+        found = []
+        if self.expect is not None and len(self) != self.expect:
+            found.append(f"{len(self)} contexts, where {self.expect} were expected")
+        if self.max_count is not None and len(self) > self.max_count:
+            found.append(f"{len(self)} contexts, where at most {self.max_count} are allowed")
+        return tuple(found)
+
+    @property
+    def peers(self) -> list[tuple[IPv4Address | IPv6Address | None, int]]:
+        """(remote address, contexts) of those it would expire, the most first."""
+        counted: list[tuple[bytes | None, int]] = self._expired_ones().count_by("remote_address")
+        return [(None if cell is None else _address(cell), count) for cell, count in counted]
+
+    @property
+    def types(self) -> list[tuple[TrafficType | int | None, int]]:
+        """(traffic type, contexts) of those it would expire, the most first."""
+        found: list[tuple[TrafficType | int | None, int]] = self._expired_ones().count_by("traffic_type")
+        return found
+
+    def _expired_ones(self) -> _native.SaBatch:
+        if not self.skipped:
+            return self.contexts
+        ids = self.contexts["context_id"]
+        return self.contexts.take([row for row, number in enumerate(ids) if number not in self.skipped])
+
+    def __str__(self) -> str:
+        """A summary to be read before it is applied."""
+        lines = [
+            f"expire {_contexts(len(self))} of {self.engine} on {self.host}",
+            f"planned {self.created.isoformat(timespec='seconds')}, the machine having been started "
+            f"{datetime.fromtimestamp(self.boot_time, UTC).isoformat(timespec='seconds')}",
+        ]
+        if self.reason is not None:
+            lines.append(f"reason: {self.reason}")
+        peers = self.peers
+        for address, count in peers[:SHOWN]:
+            lines.append(f"  {'no address' if address is None else address}: {count}")
+        if len(peers) > SHOWN:
+            lines.append(f"  {len(peers) - SHOWN} other peers: {sum(count for _, count in peers[SHOWN:])}")
+        types = [f"{getattr(kind, 'name', kind) or 'no type'} {count}" for kind, count in self.types]
+        lines.append(f"types: {', '.join(types) or '-'}")
+        if self.skipped:
+            lines.append(f"spared: {_contexts(len(self.skipped))}")
+        if self.keep_per_peer:
+            lines.append(f"  of each peer the {self.keep_per_peer} with the highest id, which is a guess at the newest")
+        if self.repeated:
+            lines.append(f"ids given again, and kept once: {self.repeated}")
+        lines += [f"STOPPED by a guard: {objection}" for objection in self.objections]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<ExpiryPlan of {_contexts(len(self))} of {self.engine}>"
+
+    def apply(
+        self,
+        engine: Place,
+        *,
+        sessions: int = 1,
+        max_rate: float | None = None,
+        max_failures: int | None = None,
+        max_failure_ratio: float | None = None,
+        on_progress: Callable[[ExpiryReport], object] | None = None,
+        timeout: float | None = None,
+        verify: bool = True,
+    ) -> ExpiryReport:
+        """Expires the contexts of the plan that are not skipped, and reports what became of each, in the plan's order.
+
+        With `verify` each context is read by its id just before and left alone (CHANGED) where its remote address,
+        type, outbound SPI, main-mode SA or filter is not what the plan saw; a plan that was loaded is never applied
+        without. Between that look and the call the OS offers no way to hold a context still.
+
+        `sessions` of the engine work in parallel, the given one among them, in C. `max_rate` is in contexts a second
+        over all of them. It stops, and leaves the rest NOT_ATTEMPTED, once more than `max_failures` or more than
+        `max_failure_ratio` of those attempted (0 to 1, looked at from 20 on) were DENIED or FAILED, after `timeout`
+        seconds, when `report.cancel()` is called (from another thread or in `on_progress`, which gets the report a few
+        times a second), and with Ctrl-C, which raises ExpiryInterrupted with the report. A call that timed out at
+        the engine's lock, or whose session was lost, is tried again up to three times, in a new session where need be;
+        once a session was lost contexts are verified, whatever was asked for. `report.attempts` counts the attempts.
+
+        Raises ValueError for a plan that its guards stop, that was made on another host or before the last boot, or for
+        another engine, and for bad arguments; EngineClosed.
+        """
+        limits = Limits.checked(sessions, max_rate, max_failures, max_failure_ratio, timeout)
+        if not isinstance(verify, bool):
+            raise TypeError(f"verify must be True or False, not {verify!r}")
+        if self._loaded and not verify:
+            raise ValueError("a plan that was loaded is applied with verify=True only")
+        self._check_place(engine)
+        if self.objections:
+            raise ValueError(f"the plan may not be applied: {'; '.join(self.objections)}")
+        return Application(self.contexts, self.skipped, engine, limits, verify, on_progress).run()
+
+    def _check_place(self, engine: Place) -> None:
+        if self.host != platform.node():
+            raise ValueError(f"the plan was made on the host {self.host!r}, this is {platform.node()!r}")
+        if abs(self.boot_time - boot_time()) > BOOT_TOLERANCE:
+            raise ValueError("the plan was made before this machine was last started: its ids mean nothing any more")
+        if self.engine != engine.target:
+            raise ValueError(f"the plan was made for {self.engine!r}, not for {engine.target!r}")
+
+    # ---- as a file ----
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Writes it as JSON with a schema version and a checksum; FileExistsError where there is a file."""
+        text = json.dumps(self._document(), indent=1, sort_keys=True) + "\n"
+        with open(path, "w" if overwrite else "x", encoding="utf-8") as file:
+            file.write(text)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str], *, max_age: float | None = None) -> "ExpiryPlan":
+        """The plan that was saved there.
+
+        Raises ValueError for a file that is no plan, was changed, has a later schema, or is older than `max_age`
+        seconds.
+        """
+        with open(path, encoding="utf-8") as file:
+            try:
+                document = json.load(file)
+            except ValueError as error:
+                raise ValueError(f"{os.fspath(path)!r} is no plan: {error}") from error
+        try:
+            plan = _plan_of(document)
+        except (KeyError, TypeError, OverflowError) as error:
+            raise ValueError(f"{os.fspath(path)!r} is no plan: {type(error).__name__} {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)!r} is no plan: {error}") from error
+        age = (datetime.now(UTC) - plan.created).total_seconds()
+        if max_age is not None and age > max_age:
+            raise ValueError(f"the plan is {age:.0f} s old, and at most {max_age:.0f} are allowed")
+        return plan
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of all that it says, in hexadecimal."""
+        return str(self._document()["checksum"])
+
+    def _document(self) -> dict[str, Any]:
+        whole, presence = _native.batch_and_presence(self.contexts)
+        columns: dict[str, list[Any]] = {
+            name: memoryview(whole[name]).tolist() for name in PLAN_FIELDS if name != "remote_address"
+        }
+        addresses = bytes(whole["remote_address"])
+        columns["remote_address"] = [addresses[at : at + 16].hex() for at in range(0, len(addresses), 16)]
+        document = {
+            "format": _FORMAT,
+            "schema_version": SCHEMA_VERSION,
+            "host": self.host,
+            "boot_time": self.boot_time,
+            "engine": self.engine,
+            "backend": self.backend,
+            "created": self.created.isoformat(),
+            "reason": self.reason,
+            "max_count": self.max_count,
+            "expect": self.expect,
+            "keep_per_peer": self.keep_per_peer,
+            "repeated": self.repeated,
+            "skipped": sorted(self.skipped),
+            "contexts": {**columns, "presence": list(presence)},
+        }
+        return {**document, "checksum": _checksum(document)}
+
+
+def _checksum(document: Mapping[str, Any]) -> str:
+    said = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _address(cell: bytes) -> IPv4Address | IPv6Address:
+    address = IPv6Address(cell)
+    return address.ipv4_mapped or address
+
+
+def _contexts(count: int) -> str:
+    return f"{count:,} context{'' if count == 1 else 's'}"
+
+
+def _plan_of(document: Any) -> ExpiryPlan:
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        raise ValueError("it does not say that it is one")
+    version = document.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"its schema version is {version!r}, this wfpsa reads {SCHEMA_VERSION}")
+    said = document.pop("checksum", None)
+    if said != _checksum(document):
+        raise ValueError("its checksum is wrong: it was changed, or is not whole")
+    columns = document["contexts"]
+    presence = bytes(columns["presence"])
+    cells = {"remote_address": b"".join(bytes.fromhex(text) for text in columns["remote_address"])}
+    widths = {info["name"]: info["width"] for info in _native.column_info()}
+    for name in PLAN_FIELDS:
+        if name != "remote_address":
+            cells[name] = b"".join(value.to_bytes(widths[name], _order()) for value in columns[name])
+    batch = _native.unpickled_batch(1, len(presence), cells, presence, (), document["backend"], None)
+    facts = {**document, "created": datetime.fromisoformat(document["created"])}
+    plan = ExpiryPlan(facts, batch, frozenset(document["skipped"]))
+    plan._loaded = True
+    return plan
+
+
+def _order() -> Any:
+    import sys
+
+    return sys.byteorder
+
+
+def make_plan(
+    target: str,
+    batch: _native.SaBatch,
+    *,
+    max_count: int | None,
+    expect: int | None,
+    keep_per_peer: int,
+    exclude: Iterable[int],
+    reason: str | None,
+) -> ExpiryPlan:
+    """What Engine.plan_expiry does once its arguments are checked; `exclude` are ids."""
+    missing = [name for name in PLAN_FIELDS if name not in batch.columns]
+    if missing:
+        raise ValueError(f"the batch lacks {', '.join(missing)}, without which a plan cannot be verified")
+    ids = batch["context_id"].tolist()
+    repeated = 0
+    if len(set(ids)) != len(ids):
+        first = {number: row for row, number in reversed(list(enumerate(ids)))}
+        repeated = len(ids) - len(first)
+        batch = batch.take(sorted(first.values()))
+        ids = batch["context_id"].tolist()
+    spared = set(exclude).intersection(ids)
+    if keep_per_peer:
+        spared |= _highest(ids, batch, keep_per_peer, spared)
+    facts = {
+        "host": platform.node(),
+        "boot_time": boot_time(),
+        "engine": target,
+        "backend": batch.backend,
+        "created": datetime.now(UTC),
+        "reason": reason,
+        "max_count": max_count,
+        "expect": expect,
+        "keep_per_peer": keep_per_peer,
+        "repeated": repeated,
+    }
+    return ExpiryPlan(facts, _native.with_columns(batch, PLAN_FIELDS), frozenset(spared))
+
+
+def _highest(ids: list[int], batch: _native.SaBatch, count: int, spared: set[int]) -> set[int]:
+    """The highest ids of each peer, of those that are not spared anyway."""
+    addresses = bytes(batch["remote_address"])
+    by_peer: dict[bytes, list[int]] = {}
+    for at, number in enumerate(ids):
+        if number not in spared:
+            by_peer.setdefault(addresses[16 * at : 16 * at + 16], []).append(number)
+    return {number for numbers in by_peer.values() for number in sorted(numbers)[-count:]}
