@@ -150,6 +150,11 @@ class Application:
                     raise ExpiryInterrupted(message, self._report) from error
                 error.report = self._report  # type: ignore[attr-defined]
                 raise
+            finally:
+                # The error's traceback has this frame, and a future has the error: a cycle, which CPython 3.13 does not
+                # collect where the error is a MemoryError.
+                workers.clear()
+                del worker
         self._end()
         self._tell()
         return self._report
