@@ -15,7 +15,7 @@ _stage: tuple[tuple[str, int], Stage] | None = None
 def last_stage_ends() -> Iterator[None]:
     yield
     if _stage is not None:
-        _stage[1].__exit__()
+        _stage[1].close()
 
 
 def stage(row: str, size: int) -> Stage:
@@ -23,26 +23,25 @@ def stage(row: str, size: int) -> Stage:
     global _stage
     if _stage is None or _stage[0] != (row, size):
         if _stage is not None:
-            _stage[1].__exit__()
+            _stage[1].close()
         _stage = (row, size), Stage()
     return _stage[1]
 
 
-TIMED = [case for case in CASES if case.unit != "B"]
-sized = pytest.mark.parametrize("size", SIZES)
+def chosen(timed: bool) -> list[Any]:
+    """Each case at every size, or once where the size says nothing to it."""
+    return [
+        pytest.param(case, size, id=f"{case.row}, {case.name}-{size}")
+        for size in SIZES
+        for case in CASES
+        if (case.unit != "B") is timed and (case.sized or size == SIZES[0])
+    ]
 
 
-def named(case: Case) -> str:
-    return f"{case.row}, {case.name}"
-
-
-@pytest.mark.parametrize("case", TIMED, ids=named)
-@sized
+@pytest.mark.parametrize(("case", "size"), chosen(timed=True))
 def bench_budget(case: Case, size: int, measure: Callable[..., Any]) -> None:
     if why := missing(case.module):
         pytest.skip(why)
-    if not case.sized and size != SIZES[0]:
-        pytest.skip("the same at every size")
     contexts = min(size, BASELINE_CONTEXTS) if case.slow else size
     work = case.setup(stage(case.row, size), contexts)
     setup = None if work.arguments is tuple else lambda: (work.arguments(), {})
@@ -52,8 +51,7 @@ def bench_budget(case: Case, size: int, measure: Callable[..., Any]) -> None:
     assert work.is_right(result)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case not in TIMED], ids=named)
-@sized
-def bench_bytes(case: Case, size: int, file: Callable[..., None]) -> None:
+@pytest.mark.parametrize(("case", "size"), chosen(timed=False))
+def bench_bytes(case: Case, size: int, file_value: Callable[..., None]) -> None:
     work = case.setup(stage(case.row, size), size)
-    file(f"{case.row}, {size}", case.name, work.function(), (case.row, size, case.unit))
+    file_value(f"{case.row}, {size}", case.name, work.function(), (case.row, size, case.unit))

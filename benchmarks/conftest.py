@@ -40,7 +40,7 @@ def file_figure() -> Callable[[Figure, float], None]:
 
 
 @pytest.fixture
-def file() -> Callable[..., None]:
+def file_value() -> Callable[..., None]:
     """Files a value of a group under a name."""
 
     def filed(group: str, name: str, value: Any, row: tuple[str, int, str]) -> None:

@@ -5,11 +5,10 @@ resident size grows by more than BOUND after the first fifth of the time, where 
 behind, or where anything is alive in the C half once all engines are closed.
 
 All threads allocate from one arena, where the C library can be told so: else what a thread left of its pages in an
-arena of its own stays resident, more or less of it in each cycle (30 MB up and down).
+arena of its own stays resident, more or less of it in each cycle.
 
-The bound: allocators keep freed memory, a different amount in each cycle (10 MB more or less here). Asked to give it
-back, the resident size of cycles that keep nothing stays within 0.2 MB. A seeding of a tenth of 20,000 contexts that
-kept what it allocated would cost 0.1 MB, twice in a cycle and several cycles a second: 2 MB is far from both.
+The bound: allocators keep freed memory, a different amount in each cycle, and are asked to give it back. A seeding of a
+tenth of 20,000 contexts that kept what it allocated would cost 0.1 MB, twice in a cycle and several cycles a second.
 """
 
 import argparse

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-import wfpsa
 from wfpsa import bench
 from wfpsa.bench import budgets, cases
 
@@ -110,9 +109,3 @@ def test_a_churned_pair_differs_as_numpy_says(order: str) -> None:
         found = cases.diff_with_numpy(cases.arrays_of(before), cases.arrays_of(after))
         assert found == (len(diff.added), len(diff.removed), len(diff.changed))
         assert found[:2] == (10, 10) and 0 < found[2] <= 10
-
-
-def test_the_core_set_of_the_baselines_is_the_packages() -> None:
-    from wfpsa.bench.baselines import ctypes_naive
-
-    assert ctypes_naive.COLUMNS_CORE == wfpsa.CORE_FIELDS

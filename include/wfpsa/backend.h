@@ -41,7 +41,7 @@
     X(get_statistics1, IPsecGetStatistics1)
 
 struct wfpsa_backend {
-    const char *name; /* "windows" and "embedded", the schemes of targets; "noop" */
+    const char *name; /* the scheme of a target: "windows", "embedded", "noop" */
 
     /* serverName must be NULL on Windows; the embedded engine takes the name of a store there (see embedded.h). */
     DWORD(WINAPI *engine_open)

@@ -279,8 +279,8 @@ wipe_blob(const FWP_BYTE_BLOB *blob, uint32_t most)
     }
 }
 
-/* Sizes and transforms vary from one context to the next, and a processor that guesses them wrong loses more time than
- * the rest of the wiping takes: keys of the usual sizes are overwritten by words that overlap, whatever the size. */
+/* Sizes vary from one context to the next, and guessing them wrong costs a processor time: keys of the usual sizes are
+ * overwritten by words that overlap, whatever the size. */
 static inline void
 wipe_key(const FWP_BYTE_BLOB *blob)
 {
@@ -302,8 +302,7 @@ wipe_sa(const IPSEC_SA0 *sa)
     const IPSEC_SA_AUTH_AND_CIPHER_INFORMATION0 *both = sa->espAuthAndCipherInformation;
     uint32_t transform = (uint32_t)sa->saTransformType;
     if (both && transform - 1u < IPSEC_TRANSFORM_ESP_AUTH_FW) {
-        /* One union: a cipher's information and an authentication's are alike, and in the pair the cipher's is first.
-         */
+        /* One union: both kinds of information are alike, and in the pair the cipher's comes first. */
         wipe_key(&both->saCipherInformation.cipherKey);
         if (transform == IPSEC_TRANSFORM_ESP_AUTH_AND_CIPHER) {
             wipe_key(&both->saAuthInformation.authKey);

@@ -229,22 +229,17 @@ cdef class Session:
         cdef libwfpsa.wfpsa_session *session = self.opened()
         cdef libwfpsa.wfpsa_failure failure
         cdef libwfpsa.wfpsa_expiry expiry = items.expiry()
-        cdef uint8_t wanted[libwfpsa.WFPSA_COLUMN_COUNT]
-        cdef uint32_t column
         cdef uint64_t done = first
         cdef int status, lost = 0
         if not first <= stop <= items.count or len(skipped) != <Py_ssize_t>items.count:
             raise ValueError("the items, their range and what is skipped do not fit together")
         expiry.skipped = <const uint8_t *>PyBytes_AS_STRING(skipped)
         if seen is not None:
-            if <uint64_t>seen.length != items.count or seen.length != <Py_ssize_t>seen.data.length:
-                raise ValueError("what was seen does not fit the items")
-            for column in range(libwfpsa.WFPSA_COLUMN_COUNT):
-                wanted[column] = seen.data.columns[column] != NULL
+            if (<uint64_t>seen.length != items.count or seen.step != 1 or <uint64_t>seen.length != seen.data.length
+                    or seen.data.selection != NULL):
+                raise ValueError("what was seen must be a batch of its own, a row for each item")
             expiry.seen = seen.data
-            expiry.found = libwfpsa.wfpsa_columns_new_some(1, wanted)
-            if expiry.found == NULL:
-                raise MemoryError
+            expiry.found = new_columns(1, column_mask(seen.columns, 1))
         with nogil:
             status = libwfpsa.wfpsa_session_expire_with_care(session, &expiry, stop, 50, &done, &lost)
             libwfpsa.wfpsa_columns_release(expiry.found)

@@ -292,7 +292,7 @@ class Engine:
 
     @property
     def backend(self) -> str:
-        """Who answers: "windows", the OS, or "embedded", the engine in memory."""
+        """Who answers: "windows", the OS, "embedded", the engine in memory, or "noop", nobody."""
         return self._session.backend
 
     def reopen(self) -> None:

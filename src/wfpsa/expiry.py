@@ -4,7 +4,8 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,7 +23,7 @@ RETRIES = 3
 RATIO_FROM = 20
 FWP_E_TIMEOUT = 0x80320012
 POLL = 0.1
-"""Seconds between two looks of the waiting thread at signals."""
+"""Seconds between two looks of the thread that waits at signals, and two calls of `on_progress`."""
 
 
 class Place(Protocol):
@@ -121,7 +122,6 @@ class Application:
         self._attempted = 0
         self._failed = 0
         self._stopped = ""
-        self._error: BaseException | None = None
         self._began = time.monotonic()
         share = math.ceil(len(ids) / (limits.sessions * 8)) if len(ids) else 1
         self._block = max(1, min(BLOCK_MAX, share))
@@ -129,20 +129,17 @@ class Application:
     def run(self) -> ExpiryReport:
         """Applies the plan; returns or raises with the report."""
         first = self._engine._own_session()
+        worker: Future[None] | None = None
         with ThreadPoolExecutor(self._limits.sessions, "wfpsa-expiry") as pool:
             workers = [pool.submit(self._work, first if at == 0 else None) for at in range(self._limits.sessions)]
             try:
-                for worker in workers:
-                    while not worker.done():
-                        with self._woken:
-                            self._woken.wait(POLL)  # so that Ctrl-C is answered
-                        self._tell()
+                while wait(workers, POLL).not_done:  # and not for ever: Ctrl-C is answered in between
+                    self._tell()
                 for worker in workers:
                     worker.result()
             except BaseException as error:
                 self._stop("interrupted")
-                for worker in workers:
-                    worker.exception()  # waits
+                wait(workers)
                 self._end()
                 if isinstance(error, KeyboardInterrupt):
                     done = self._attempted
@@ -154,7 +151,7 @@ class Application:
                 # The error's traceback has this frame, and a future has the error: a cycle, which CPython 3.13 does not
                 # collect where the error is a MemoryError.
                 workers.clear()
-                del worker
+                worker = None
         self._end()
         self._tell()
         return self._report
@@ -177,20 +174,18 @@ class Application:
     # ---- in the workers ----
 
     def _work(self, session: _native.Session | None) -> None:
-        """Takes blocks until there are none or it is stopped."""
-        own = session is None
+        """Takes blocks until there are none or it is stopped, in that session or one of its own."""
+        worker = Worker(self._engine, session)
         try:
-            if session is None:
-                session = self._engine._another_session()
+            worker.begin()
             while (block := self._take()) is not None:
-                session, own = self._expire(session, own, *block)
+                self._expire(worker, *block)
         except EngineClosed:
             self._stop("the engine was closed")
         except WfpError as error:
             self._stop(f"a session could not be opened: {error}")
         finally:
-            if own and session is not None:
-                session.close()
+            worker.end()
 
     def _take(self) -> tuple[int, int] | None:
         """The next range of items, once the rate allows it; None where the work is done or stopped."""
@@ -225,60 +220,54 @@ class Application:
         ):
             self._stopped = f"failures above {limits.max_failure_ratio:g} of those attempted"
 
-    def _expire(self, session: _native.Session, own: bool, first: int, stop: int) -> tuple[_native.Session, bool]:
-        """Expires a range; a session that is lost is replaced by one of its own."""
+    def _expire(self, worker: "Worker", first: int, stop: int) -> None:
+        """Expires a range, with what is to be tried again."""
         at = first
         while at < stop and not self._halted():
-            done, lost = session.expire_slice(self._items, at, stop, self._skipped, self._seen())
-            if lost:
-                self._verify = True  # ids may be others' after a restart of the service
-                replaced = self._replacement()
-                if replaced is None:
-                    self._count(at, done)
-                    return session, own
-                if own:
-                    session.close()
-                session, own = replaced, True
-            done = self._again(session, at, done, lost)
+            done, lost = self._slice(worker, at, stop)
+            if self._items.counts(at, done).get(Outcome.FAILED):
+                self._try_again(worker, at, done, lost)
             self._count(at, done)
             at = done
-        return session, own
 
-    def _seen(self) -> _native.SaBatch | None:
-        return self._contexts if self._verify else None
+    def _slice(self, worker: "Worker", first: int, stop: int) -> tuple[int, bool]:
+        seen = self._contexts if self._verify else None
+        return worker.session.expire_slice(self._items, first, stop, self._skipped, seen)
+
+    def _try_again(self, worker: "Worker", first: int, stop: int, lost: bool) -> None:
+        """Tries again those of a range that timed out at the lock, and the last one where its session was lost."""
+        codes, tries = self._items.code, self._items.attempts
+        for at in range(stop - 1, first - 1, -1):
+            while lost or (codes[at] == FWP_E_TIMEOUT and tries[at] <= RETRIES):
+                if lost:
+                    self._verify = True  # ids may be others' after a restart of the service
+                    if not self._replace(worker):
+                        return
+                if self._halted() or tries[at] > RETRIES:
+                    lost = False
+                    break
+                _, lost = self._slice(worker, at, at + 1)
 
     def _halted(self) -> bool:
         with self._lock:
             self._check_limits()
             return bool(self._stopped)
 
-    def _again(self, session: _native.Session, first: int, stop: int, lost: bool) -> int:
-        """Tries those of a range again that timed out, and the last one where its session was lost."""
-        codes = self._items.code
-        tries = self._items.attempts
-        for at in range(first, stop):
-            again = codes[at] == FWP_E_TIMEOUT or (lost and at == stop - 1)
-            while again and tries[at] <= RETRIES and not self._halted():
-                _, lost_again = session.expire_slice(self._items, at, at + 1, self._skipped, self._seen())
-                again = codes[at] == FWP_E_TIMEOUT
-                if lost_again:
-                    return stop  # the next slice of this session finds the same, and replaces it
-        return stop
-
-    def _replacement(self) -> _native.Session | None:
-        """A new session, as soon as there is one; None, and all is stopped, where there is none in time."""
+    def _replace(self, worker: "Worker") -> bool:
+        """Gives the worker a new session, as soon as there is one; False, and all is stopped, where there is none."""
         for turn in range(RETRIES):
             try:
-                return self._engine._another_session()
+                worker.begin_anew()
+                return True
             except WfpError as error:
                 if turn == RETRIES - 1:
                     self._stop(f"the session was lost: {error}")
-                    return None
+                    return False
             with self._woken:
                 self._woken.wait(0.2 * 2**turn)
             if self._halted():
-                return None
-        return None
+                return False
+        return False
 
     def _count(self, first: int, stop: int) -> None:
         counts = self._items.counts(first, stop)
@@ -287,3 +276,37 @@ class Application:
             self._attempted -= counts.get(Outcome.NOT_ATTEMPTED, 0)
             self._failed += counts.get(Outcome.DENIED, 0) + counts.get(Outcome.FAILED, 0)
             self._woken.notify_all()
+
+
+class Worker:
+    """A session at work: the one that it was given, which stays its giver's, or one of its own."""
+
+    def __init__(self, engine: Place, given: _native.Session | None) -> None:
+        self._engine = engine
+        self._given = given
+        self._own: _native.Session | None = None
+
+    @property
+    def session(self) -> _native.Session:
+        """The session to be used."""
+        session = self._own or self._given
+        assert session is not None, "begin() comes first"
+        return session
+
+    def begin(self) -> None:
+        """Opens a session where none was given."""
+        if self._given is None:
+            self._own = self._engine._another_session()
+
+    def begin_anew(self) -> None:
+        """Opens a session instead of the one that was lost."""
+        fresh = self._engine._another_session()
+        self.end()
+        self._own = fresh
+
+    def end(self) -> None:
+        """Closes its own session."""
+        if self._own is not None:
+            with suppress(WfpError):  # a dead one says so once more
+                self._own.close()
+        self._own = None

@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
@@ -14,6 +16,7 @@ from wfpsa import _native
 from wfpsa.enums import TrafficType
 from wfpsa.expiry import Application, Limits, Place
 from wfpsa.report import ExpiryReport
+from wfpsa.saved import placed
 
 __all__ = ["PLAN_FIELDS", "ExpiryPlan", "make_plan"]
 
@@ -33,49 +36,50 @@ BOOT_TOLERANCE = 120.0
 SHOWN = 5
 
 _FORMAT = "wfpsa expiry plan"
+_FACTS = ("engine", "backend", "host", "boot_time", "reason", "max_count", "expect", "keep_per_peer", "repeated")
+"""What goes into a file as it is."""
 
 
 def boot_time() -> float:
     """When this machine was started, in seconds since 1970, as far as its clocks can tell."""
+    if hasattr(time, "CLOCK_BOOTTIME"):  # Linux, whose monotonic clock stands still while the machine sleeps
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.time() - time.monotonic()
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class ExpiryPlan:
     """The contexts of a mass expiry, each as it was when the plan was made: data to be reviewed, saved and applied.
 
     Ids are run-time numbers: after a reboot, or a restart of the service, the same id may be another peer's.
     """
 
-    __slots__ = {  # noqa: RUF023 - in the order of importance
-        "contexts": "The contexts, as they were: a batch with the columns `PLAN_FIELDS`, in the order they were given.",
-        "skipped": "The ids among them that are to be spared.",
-        "engine": "The target of the engine that it was made for.",
-        "backend": "Who answered.",
-        "host": "The machine that it was made on.",
-        "boot_time": "When that machine was started, in seconds since 1970.",
-        "created": "When it was made, in UTC.",
-        "reason": "Why, as its maker said; None where nothing was said.",
-        "max_count": "How many it may expire at most; None: any number.",
-        "expect": "How many it must expire; None: any number.",
-        "keep_per_peer": "How many contexts of each remote address were spared as the newest.",
-        "repeated": "How many ids were given again, and kept once.",
-        "_loaded": "",
-    }
-
-    def __init__(self, facts: Mapping[str, Any], contexts: _native.SaBatch, skipped: frozenset[int]) -> None:
-        self.contexts = contexts
-        self.skipped = skipped
-        self.host: str = facts["host"]
-        self.boot_time: float = facts["boot_time"]
-        self.engine: str = facts["engine"]
-        self.backend: str = facts["backend"]
-        self.created: datetime = facts["created"]
-        self.reason: str | None = facts["reason"]
-        self.max_count: int | None = facts["max_count"]
-        self.expect: int | None = facts["expect"]
-        self.keep_per_peer: int = facts["keep_per_peer"]
-        self.repeated: int = facts["repeated"]
-        self._loaded = False
+    contexts: _native.SaBatch
+    """The contexts, as they were: a batch with the columns `PLAN_FIELDS`, in the order they were given."""
+    skipped: frozenset[int]
+    """The ids among them that are to be spared."""
+    engine: str
+    """The target of the engine that it was made for."""
+    backend: str
+    """Who answered."""
+    host: str
+    """The machine that it was made on."""
+    boot_time: float
+    """When that machine was started, in seconds since 1970."""
+    created: datetime
+    """When it was made, in UTC."""
+    reason: str | None
+    """Why, as its maker said; None where nothing was said."""
+    max_count: int | None
+    """How many it may expire at most; None: any number."""
+    expect: int | None
+    """How many it must expire; None: any number."""
+    keep_per_peer: int
+    """How many contexts of each remote address were spared as the newest."""
+    repeated: int
+    """How many ids were given again, and kept once."""
+    loaded: bool = False
+    """Whether it comes from a file."""
 
     def __len__(self) -> int:
         """How many contexts it would expire: those that are not skipped."""
@@ -94,8 +98,8 @@ class ExpiryPlan:
     @property
     def peers(self) -> list[tuple[IPv4Address | IPv6Address | None, int]]:
         """(remote address, contexts) of those it would expire, the most first."""
-        counted: list[tuple[bytes | None, int]] = self._expired_ones().count_by("remote_address")
-        return [(None if cell is None else _address(cell), count) for cell, count in counted]
+        counted = self._expired_ones().count_by("remote_address", prefix=(32, 128))
+        return [(None if network is None else network.network_address, count) for network, count in counted]
 
     @property
     def types(self) -> list[tuple[TrafficType | int | None, int]]:
@@ -169,7 +173,7 @@ class ExpiryPlan:
         limits = Limits.checked(sessions, max_rate, max_failures, max_failure_ratio, timeout)
         if not isinstance(verify, bool):
             raise TypeError(f"verify must be True or False, not {verify!r}")
-        if self._loaded and not verify:
+        if self.loaded and not verify:
             raise ValueError("a plan that was loaded is applied with verify=True only")
         self._check_place(engine)
         if self.objections:
@@ -187,10 +191,15 @@ class ExpiryPlan:
     # ---- as a file ----
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Writes it as JSON with a schema version and a checksum; FileExistsError where there is a file."""
+        """Writes it as JSON with a schema version and a checksum, whole or not at all.
+
+        Raises FileExistsError where there is a file, without `overwrite`.
+        """
+        if not isinstance(overwrite, bool):
+            raise TypeError(f"overwrite must be True or False, not {overwrite!r}")
         text = json.dumps(self._document(), indent=1, sort_keys=True) + "\n"
-        with open(path, "w" if overwrite else "x", encoding="utf-8") as file:
-            file.write(text)
+        with placed(os.path.realpath(path), overwrite) as file:
+            file.write(text.encode())
 
     @staticmethod
     def load(path: str | os.PathLike[str], *, max_age: float | None = None) -> "ExpiryPlan":
@@ -230,16 +239,8 @@ class ExpiryPlan:
         document = {
             "format": _FORMAT,
             "schema_version": SCHEMA_VERSION,
-            "host": self.host,
-            "boot_time": self.boot_time,
-            "engine": self.engine,
-            "backend": self.backend,
+            **{name: getattr(self, name) for name in _FACTS},
             "created": self.created.isoformat(),
-            "reason": self.reason,
-            "max_count": self.max_count,
-            "expect": self.expect,
-            "keep_per_peer": self.keep_per_peer,
-            "repeated": self.repeated,
             "skipped": sorted(self.skipped),
             "contexts": {**columns, "presence": list(presence)},
         }
@@ -249,11 +250,6 @@ class ExpiryPlan:
 def _checksum(document: Mapping[str, Any]) -> str:
     said = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(said.encode()).hexdigest()
-
-
-def _address(cell: bytes) -> IPv4Address | IPv6Address:
-    address = IPv6Address(cell)
-    return address.ipv4_mapped or address
 
 
 def _contexts(count: int) -> str:
@@ -275,18 +271,11 @@ def _plan_of(document: Any) -> ExpiryPlan:
     widths = {info["name"]: info["width"] for info in _native.column_info()}
     for name in PLAN_FIELDS:
         if name != "remote_address":
-            cells[name] = b"".join(value.to_bytes(widths[name], _order()) for value in columns[name])
+            cells[name] = b"".join(value.to_bytes(widths[name], sys.byteorder) for value in columns[name])
     batch = _native.unpickled_batch(1, len(presence), cells, presence, (), document["backend"], None)
-    facts = {**document, "created": datetime.fromisoformat(document["created"])}
-    plan = ExpiryPlan(facts, batch, frozenset(document["skipped"]))
-    plan._loaded = True
-    return plan
-
-
-def _order() -> Any:
-    import sys
-
-    return sys.byteorder
+    facts = {name: document[name] for name in _FACTS}
+    created = datetime.fromisoformat(document["created"])
+    return ExpiryPlan(batch, frozenset(document["skipped"]), created=created, loaded=True, **facts)
 
 
 def make_plan(
@@ -313,19 +302,20 @@ def make_plan(
     spared = set(exclude).intersection(ids)
     if keep_per_peer:
         spared |= _highest(ids, batch, keep_per_peer, spared)
-    facts = {
-        "host": platform.node(),
-        "boot_time": boot_time(),
-        "engine": target,
-        "backend": batch.backend,
-        "created": datetime.now(UTC),
-        "reason": reason,
-        "max_count": max_count,
-        "expect": expect,
-        "keep_per_peer": keep_per_peer,
-        "repeated": repeated,
-    }
-    return ExpiryPlan(facts, _native.with_columns(batch, PLAN_FIELDS), frozenset(spared))
+    return ExpiryPlan(
+        _native.with_columns(batch, PLAN_FIELDS),
+        frozenset(spared),
+        engine=target,
+        backend=batch.backend,
+        host=platform.node(),
+        boot_time=boot_time(),
+        created=datetime.now(UTC),
+        reason=reason,
+        max_count=max_count,
+        expect=expect,
+        keep_per_peer=keep_per_peer,
+        repeated=repeated,
+    )
 
 
 def _highest(ids: list[int], batch: _native.SaBatch, count: int, spared: set[int]) -> set[int]:

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from wfpsa import _native
 
-__all__ = ["SCHEMA_VERSION", "load", "save"]
+__all__ = ["SCHEMA_VERSION", "load", "placed", "save"]
 
 SCHEMA_VERSION = 1
 """Of the files written; files of a later one are refused."""
@@ -59,12 +59,12 @@ def save(batch: _native.SaBatch, path: str | os.PathLike[str], overwrite: bool) 
         "pushed_down": str(whole.pushed_down).lower(),
     }
     schema = pa.schema([*record_batch.schema, bits], {f"wfpsa.{name}": fact for name, fact in facts.items()})
-    with _placed(os.path.realpath(path), overwrite) as file, pa.ipc.new_file(file, schema) as writer:
+    with placed(os.path.realpath(path), overwrite) as file, pa.ipc.new_file(file, schema) as writer:
         writer.write_batch(pa.RecordBatch.from_arrays([*record_batch.columns, parts], schema=schema))
 
 
 @contextmanager
-def _placed(target: str, overwrite: bool) -> Iterator[IO[bytes]]:
+def placed(target: str, overwrite: bool) -> Iterator[IO[bytes]]:
     """A file written beside the target, and put in its place at the end of the block; on an error nothing changes."""
     _refuse_existing(target, overwrite)
     folder, name = os.path.split(target)

@@ -121,12 +121,8 @@ def exports() -> list[str]:
 def dll(python: Path, folder: Path) -> None:
     """fwpuclnt.dll: the embedded engine under the OS's names."""
     extension = the_extension()
-    others = (
-        "/memory.c",
-        "/backend.c",
-        "/noop.c",
-        "/windows.c",
-    )  # the table of the OS's functions is here that of the DLL's own
+    # the table of the OS's functions is here that of the DLL's own
+    others = ("/memory.c", "/backend.c", "/noop.c", "/windows.c")
     sources = [source for source in extension.sources if "/embedded/" in source or source.endswith(others)]
     definition = Path("fwpuclnt.def")
     definition.write_text("\n".join(["LIBRARY fwpuclnt.dll", "EXPORTS", *exports(), ""]))

@@ -275,12 +275,10 @@ put_away(struct header *header)
     quarantine_next = (quarantine_next + 1) % QUARANTINED;
 }
 
-/* The same of a large one, without the lock, as overwriting it takes a while: keeps it for the next, or gives it back.
- */
+/* The same of a large one: keeps it for the next, or gives it back. Without the lock: overwriting it takes a while. */
 static void
 set_aside(struct header *header)
 {
-    struct header *other = NULL;
     poison(header);
     if (header->room > SPARE_BYTES_MAX) {
         wfpsa_free(header);
@@ -288,7 +286,7 @@ set_aside(struct header *header)
     }
     wfpsa_retire(header);
     wfpsa_mutex_lock(&results_lock);
-    other = spare;
+    struct header *other = spare;
     spare = header;
     wfpsa_mutex_unlock(&results_lock);
     wfpsa_reclaim(other);

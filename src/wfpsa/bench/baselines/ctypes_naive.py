@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from ctypes import POINTER, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
 from typing import Any
 
+import wfpsa
+
 Row = dict[str, Any]
 
 _DIRECTION = (
@@ -64,23 +66,7 @@ COLUMNS_ALL = (
     *(f"{name}_in" for name in _DIRECTION),
     *(f"{name}_out" for name in _DIRECTION),
 )
-COLUMNS_CORE = (
-    "context_id",
-    "has_inbound",
-    "has_outbound",
-    "ip_version",
-    "traffic_type",
-    "local_address",
-    "remote_address",
-    "remote_port",
-    "spi_in",
-    "spi_out",
-    "transform_out",
-    "cipher_config_out",
-    "lifetime_seconds_out",
-    "mm_sa_id_out",
-    "filter_id_out",
-)
+COLUMNS_CORE = wfpsa.CORE_FIELDS
 
 FWP_IP_VERSION_V4 = 0
 FWP_IP_VERSION_V6 = 1
