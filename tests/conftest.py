@@ -4,7 +4,9 @@ import gc
 import importlib
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from wfpsa import testing
 ADDRESS_SANITIZER = "libasan" in os.environ.get("LD_PRELOAD", "")
 LEFT_OUT = {
     "compiler": None if sys.platform != "win32" or "WFPSA_WALKERS" in os.environ else "no C compiler is there",
+    "busy_fork": "the sanitizer's allocator does not outlive it in the child" if ADDRESS_SANITIZER else None,
     "fork": None if hasattr(os, "fork") else "this platform has no fork",
     "misuses_memory": "the sanitizer ends the process, rightly" if ADDRESS_SANITIZER else None,
     "posix": None if sys.platform != "win32" else "about what only other systems than Windows have or do",
@@ -31,12 +34,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--left-out", metavar="FILE", help="fail unless exactly the tests named there are left out")
 
 
+def be_patient_with_wine() -> None:
+    """Wine, when it is busy, now and then cannot begin a process, with an internal error: it is asked again."""
+    begin = subprocess._winapi.CreateProcess
+
+    def patiently(*arguments: object) -> object:
+        for pause in (0.1, 1, 5):
+            try:
+                return begin(*arguments)
+            except OSError as error:
+                if error.winerror != 1359:
+                    raise
+                time.sleep(pause)
+        return begin(*arguments)
+
+    subprocess._winapi.CreateProcess = patiently
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if sys.platform == "win32":
+        be_patient_with_wine()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell: tests press Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers", "compiler: needs a C compiler, or what it would build in the folder that WFPSA_WALKERS names"
     )
+    config.addinivalue_line("markers", "busy_fork: forks while other threads allocate memory")
     config.addinivalue_line("markers", "fork: forks")
     config.addinivalue_line("markers", "misuses_memory: reads or writes outside a live block, on purpose")
     config.addinivalue_line("markers", "posix: about what only other systems than Windows have or do")
@@ -128,7 +151,8 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(autouse=True)
 def nothing_left_alive(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every test ends with the live counters at zero."""
-    monkeypatch.delenv("WFPSA_ENGINE", raising=False)
+    for variable in ("WFPSA_AUDIT", "WFPSA_ENGINE"):
+        monkeypatch.delenv(variable, raising=False)
     yield
     testing.fail_allocation(0)
     request.node.funcargs.clear()  # pytest itself holds them a little longer

@@ -38,6 +38,7 @@ def _load() -> ctypes.CDLL:
         ("wfpsa_store_count", c_uint64, c_void_p),
         ("wfpsa_store_clock", None, c_void_p, c_int),
         ("wfpsa_store_advance", None, c_void_p, c_uint64),
+        ("wfpsa_store_now", c_uint64, c_void_p),
         ("wfpsa_store_latency", None, c_void_p, c_uint64, c_uint64),
         ("wfpsa_store_rights", None, c_void_p, c_int),
         ("wfpsa_store_fail", c_int, c_void_p, c_char_p, c_uint64, c_uint32),
@@ -124,6 +125,9 @@ class Store:
 
     def advance(self, milliseconds: int) -> None:
         self.dll.wfpsa_store_advance(self._store, _unsigned(milliseconds))
+
+    def now(self) -> float:
+        return self.dll.wfpsa_store_now(self._store) / 1000
 
     def latency(self, per_call_ns: int, per_entry_ns: int) -> None:
         self.dll.wfpsa_store_latency(self._store, _unsigned(per_call_ns), _unsigned(per_entry_ns))

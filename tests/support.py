@@ -272,3 +272,13 @@ def run_python(code: str, *arguments: str, **environment: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def added(embedded: testing.EmbeddedEngine, count: int) -> list[int]:
+    """Contexts of so many peers."""
+    return [embedded.add("10.0.0.1", f"10.1.{at // 250}.{at % 250 + 1}") for at in range(count)]
+
+
+def outbound(engine: wfpsa.Engine) -> set[int]:
+    """The ids whose outbound SA is there."""
+    return {context.context_id for context in engine.snapshot() if context.outbound}

@@ -1,6 +1,8 @@
 """The benchmark that ships: what is measured, what is left out and named, and what a budget says of a figure."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +34,13 @@ def test_sessions_that_expire_together_expire_all_that_they_were_given() -> None
     assert [figure.name for figure in outside.figures] == ["1 session", "4 sessions", "16 sessions", "64 sessions"]
     assert [figure.name for figure in inside.figures] == ["1 session", "16 sessions"]
     assert {figure.contexts for figure in (*outside.figures, *inside.figures)} == {cases.SESSION_IDS}
+
+
+def test_what_a_benchmark_expires_is_not_audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "audit"
+    monkeypatch.setenv("WFPSA_AUDIT", str(path))
+    bench.run(1000, rows=["expire"], seconds=0)
+    assert not path.exists() and os.environ["WFPSA_AUDIT"] == str(path)
 
 
 def test_an_import_is_measured_in_milliseconds_beside_a_bare_python() -> None:

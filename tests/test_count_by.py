@@ -185,6 +185,67 @@ def test_an_empty_batch_has_no_values() -> None:
     assert batch.count_by("main_mode_target_in") == batch.count_by("remote_address", prefix=(8, 8)) == []
 
 
+# --- The first ones only --------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    data=st.data(),
+    version=st.sampled_from([0, 1]),
+    seed=st.integers(0, 30),
+    part=SLICES,
+    prefix=PREFIXES,
+    limit=st.integers(0, 50) | st.sampled_from([1000, 2**31, 2**63, 2**64, 2**70]),
+)
+def test_a_limit_gives_the_first_ones_of_the_whole_list(
+    data: st.DataObject, version: int, seed: int, part: slice, prefix: Prefix | None, limit: int
+) -> None:
+    batch = seeded(200, seed, odd=True, version=version)[part]
+    columns = st.sampled_from(ADDRESSES) | st.sampled_from(COLUMNS[version])
+    names = data.draw(st.lists(columns, min_size=1, max_size=2))
+    prefix = prefix if set(names) & set(ADDRESSES) else None
+    assert batch.count_by(*names, prefix=prefix, limit=limit) == counted(batch, *names, prefix=prefix)[:limit]
+
+
+def test_a_limit_of_none_is_none_and_of_0_gives_nothing() -> None:
+    batch = seeded(300, 1, odd=True)
+    for names in (["spi_out"], ["remote_address", "transform_in"]):
+        whole = check(batch, *names)
+        assert batch.count_by(*names, limit=None) == whole and batch.count_by(*names, limit=0) == []
+        for limit in (1, 2, len(whole) - 1, len(whole), len(whole) + 1):
+            assert batch.count_by(*names, limit=limit) == whole[:limit]
+    assert batch[:0].count_by("spi_out", limit=5) == batch[:0].count_by("spi_out", limit=0) == []
+
+
+def test_a_limit_keeps_the_order_of_the_equally_frequent() -> None:
+    batch = seeded(500, 2)
+    ids = sorted(batch["context_id"])
+    assert batch.take(range(499, -1, -1)).count_by("context_id", limit=7) == [(number, 1) for number in ids[:7]]
+
+
+@pytest.mark.parametrize("wrong", [True, False, "5", b"5", 1.0, (1,)])
+def test_a_limit_that_is_no_int_is_a_type_error(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=f"limit must be an int or None, not {type(wrong).__name__}"):
+        seeded(3).count_by("spi_in", limit=wrong)
+
+
+@pytest.mark.parametrize("wrong", [-1, -(2**63), -(2**70)])
+def test_a_limit_below_0_is_a_value_error(wrong: int) -> None:
+    with pytest.raises(ValueError, match=f"limit must be 0 or more, not {wrong}"):
+        seeded(3).count_by("spi_in", limit=wrong)
+
+
+def test_a_limit_is_named_and_a_wrong_column_is_told_with_one_too() -> None:
+    batch = seeded(3)
+    with pytest.raises(TypeError):
+        batch.count_by("spi_in", None, None, 5)  # type: ignore[misc]
+    for limit in (0, 1):
+        with pytest.raises(KeyError):
+            batch.count_by("spi_inn", limit=limit)
+        with pytest.raises(ValueError, match="prefix= is for columns of addresses"):
+            batch.count_by("spi_in", prefix=(16, 48), limit=limit)
+
+
 # --- Wrong arguments ------------------------------------------------------------------------------
 
 
@@ -239,6 +300,7 @@ COUNTS: list[Callable[[wfpsa.SaBatch], list[tuple[Any, int]]]] = [
     lambda batch: batch.count_by("context_id"),
     lambda batch: batch.count_by("main_mode_target_in", "extended_mode_target_out"),
     lambda batch: batch.count_by("remote_address", "remote_port", prefix=(16, 48)),
+    lambda batch: batch.count_by("remote_address", prefix=(16, 48), limit=3),
 ]
 
 

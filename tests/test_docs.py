@@ -3,11 +3,13 @@
 import ast
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from support import ROOT
 
-from wfpsa import testing
+from wfpsa import settle, testing
 
 pytestmark = pytest.mark.source
 
@@ -104,3 +106,43 @@ def test_every_link_to_a_file_leads_to_one() -> None:
     for path in DOCS:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+# --- The worked example of a mass expiry ----------------------------------------------------------
+
+MASS_EXPIRY = ROOT / "docs" / "mass-expiry.md"
+
+
+def settled(text: str) -> str:
+    """What an example prints, without what differs from run to run and from machine to machine."""
+    text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00", "TIME", text)
+    text = re.sub(r"\b[0-9a-f]{64}\b", "CHECKSUM", text)
+    text = re.sub(r"\bon [\w.-]+$", "on HOST", text, flags=re.MULTILINE)
+    text = re.sub(r'"(user|host|journal)": ("[^"]*"|null)', r'"\1": "..."', text)
+    return re.sub(r'"(pid|seconds)": [\d.]+', r'"\1": 0', text)
+
+
+def test_the_worked_example_of_a_mass_expiry_prints_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = MASS_EXPIRY.read_text(encoding="utf-8")
+    text = text[text.index("## A stolen laptop") : text.index("## What a plan protects from")]
+    blocks = re.findall(r"^```(python|)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    examples = 0
+    for at, (kind, code) in enumerate(blocks):
+        if kind != "python":
+            continue
+        exec(compile(code, f"block {at + 1}", "exec"), names)
+        if "lab" in names and not examples:
+            names["lab"].stop_clock()
+            monkeypatch.setattr(settle.time, "sleep", lambda seconds: names["lab"].advance(max(seconds, 0.05)))
+        printed = capsys.readouterr().out
+        if printed:
+            examples += 1
+            assert settled(printed) == settled(blocks[at + 1][1])
+    assert examples == 3
+    names["engine"].close()
+    names["lab"].close()
+    names.clear()

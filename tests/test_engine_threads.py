@@ -318,6 +318,46 @@ print("fine")
 
 
 @pytest.mark.fork
-@pytest.mark.parametrize("state", ["idle", "busy"])
+@pytest.mark.parametrize("state", ["idle", pytest.param("busy", marks=pytest.mark.busy_fork)])
 def test_a_forked_child_gets_engine_closed_and_the_parent_goes_on(state: str) -> None:
     assert run_python(FORKED, state) == "fine\n"
+
+
+FORKED_AT_WORK = """
+import warnings
+
+warnings.simplefilter("ignore", DeprecationWarning)  # that it has threads is what this is about
+import os, threading
+import wfpsa
+
+def work():
+    with wfpsa.open_engine("embedded:?contexts=50") as engine:
+        while not ended:
+            engine.snapshot(page_size=5)
+
+def opened():
+    while not ended:
+        wfpsa.open_engine("embedded:?contexts=1").close()
+
+ended = []
+threads = [threading.Thread(target=call) for call in (work, work, opened)]
+for thread in threads:
+    thread.start()
+for _ in range(200):
+    child = os.fork()
+    if child == 0:
+        with wfpsa.open_engine("embedded:?contexts=3") as own:
+            os._exit(len(own.snapshot()) != 3)
+    assert os.waitpid(child, 0)[1] == 0
+ended.append(True)
+for thread in threads:
+    thread.join()
+print("fine")
+"""
+
+
+@pytest.mark.busy_fork
+@pytest.mark.fork
+def test_a_child_forked_while_other_threads_are_in_calls_opens_an_engine_of_its_own() -> None:
+    """Whatever locks they hold then, the child has no threads that would give them back."""
+    assert run_python(FORKED_AT_WORK) == "fine\n"

@@ -49,6 +49,7 @@ EXPECTED = {
         "CHANGED": 5,
         "NOT_ATTEMPTED": 6,
     },
+    "Guard": {"NONE": 0, "EXCLUDE": 1, "KEEP_PER_PEER": 2},
 }
 
 

@@ -3,21 +3,24 @@
 import _thread
 import array
 import ctypes
+import json
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import FWP_E_NOT_FOUND, FWP_E_SESSION_ABORTED, FWP_E_TIMEOUT
+from support import FWP_E_NOT_FOUND, FWP_E_SESSION_ABORTED, FWP_E_TIMEOUT, outbound
 
 import wfpsa
-from wfpsa import Outcome, testing
+from wfpsa import Outcome, _native, testing
+from wfpsa.plan import PLAN_FIELDS
 
 # --- Targets --------------------------------------------------------------------------------------
 
@@ -396,3 +399,292 @@ def test_a_signal_handler_that_raises_nothing_does_not_stop_it(
     finally:
         signal.signal(signal.SIGINT, before)
     assert seen == [signal.SIGINT] and report.counts[Outcome.EXPIRED] == 300
+
+
+# --- With options ---------------------------------------------------------------------------------
+
+
+def peers(embedded: testing.EmbeddedEngine, count: int) -> list[int]:
+    """Contexts of so many peers, with both SAs."""
+    return [embedded.add("10.0.0.1", f"10.1.{at // 250}.{at % 250 + 1}") for at in range(count)]
+
+
+@pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.parametrize("fields", [None, wfpsa.CORE_FIELDS, PLAN_FIELDS])
+def test_several_sessions_expire_each_context_of_a_batch_once_in_its_order(
+    engine: wfpsa.Engine, embedded: testing.EmbeddedEngine, verify: bool, fields: tuple[str, ...] | None
+) -> None:
+    ids = peers(embedded, 700)
+    batch = engine.snapshot(fields=fields)[::-2]
+    report = engine.expire(batch, sessions=4, verify=verify)
+    assert report.context_id.tolist() == ids[::-2] == ids_of(batch)
+    assert set(report.outcome) == {Outcome.EXPIRED} and set(report.attempts) == {1} and set(report.code) == {0}
+    assert report.stopped is None and report.seconds is not None and 0 < report.seconds < 60
+    assert outbound(engine) == set(ids) - set(ids[::-2])
+    assert testing.live_counters()["engines"] == 1
+
+
+def test_several_sessions_expire_every_form_of_ids(engine: wfpsa.Engine, embedded: testing.EmbeddedEngine) -> None:
+    for name in ("column", "contexts", "integers", "iterator", "array", "numpy array", "memoryview"):
+        ids = peers(embedded, 60)
+        batch = engine.snapshot().where(has_outbound=True)
+        assert ids_of(batch) == ids
+        report = engine.expire(FORMS[name](batch), sessions=4)  # type: ignore[arg-type]
+        assert report.context_id.tolist() == ids and report.counts[Outcome.EXPIRED] == 60, name
+        assert outbound(engine) == set()
+
+
+def test_verification_leaves_alone_what_is_not_what_the_batch_says(
+    engine: wfpsa.Engine, embedded: testing.EmbeddedEngine
+) -> None:
+    ids = peers(embedded, 6)
+    batch = engine.snapshot()
+    engine.update(ids[0], "outbound", mm_sa_id=77)
+    engine.delete(ids[1])
+    engine.delete(ids[2])
+    embedded.add("10.0.0.1", "10.9.9.9", context_id=ids[2])
+    engine.expire([ids[3]])
+    report = engine.expire(batch, verify=True)
+    changed, expired = Outcome.CHANGED, Outcome.EXPIRED
+    assert report.outcome.tolist() == [changed, Outcome.ALREADY_GONE, changed, changed, expired, expired]
+    assert report.code.tolist() == [0, FWP_E_NOT_FOUND, 0, 0, 0, 0]
+    assert outbound(engine) == {ids[0], ids[2]}
+    report.raise_for_failures()
+    assert engine.expire(batch, timeout=60).counts[Outcome.EXPIRED] == 5  # which it does not, unless asked to
+
+
+NO_PLAN: dict[str, Callable[[wfpsa.SaBatch], object]] = {
+    "ids": ids_of,
+    "column": lambda batch: batch["context_id"],
+    "contexts": list,
+    "batch of ids": lambda batch: _native.with_columns(batch, ("context_id",)),
+    "batch without spi_out": lambda batch: _native.with_columns(
+        batch, tuple(name for name in PLAN_FIELDS if name != "spi_out")
+    ),
+}
+
+
+@pytest.mark.parametrize("form", NO_PLAN)
+def test_verification_needs_a_batch_with_what_is_compared(
+    engine: wfpsa.Engine, embedded: testing.EmbeddedEngine, form: str
+) -> None:
+    ids = peers(embedded, 3)
+    targets = NO_PLAN[form](engine.snapshot())
+    with pytest.raises(ValueError, match=f"verify needs a batch .* with the columns {', '.join(PLAN_FIELDS)}"):
+        engine.expire(targets, verify=True)  # type: ignore[arg-type]
+    assert outbound(engine) == set(ids)
+    assert engine.expire(targets, timeout=60).counts[Outcome.EXPIRED] == 3  # type: ignore[arg-type]
+
+
+def test_a_rate_slows_it_and_a_timeout_or_a_cancel_stops_it(
+    engine: wfpsa.Engine, embedded: testing.EmbeddedEngine
+) -> None:
+    ids = peers(embedded, 300)
+    report = engine.expire(ids, max_rate=100, timeout=0.4, sessions=2)
+    done = report.counts[Outcome.EXPIRED]
+    assert report.stopped == "the timeout of 0.4 s" and report.seconds is not None and report.seconds >= 0.4
+    assert 0 < done <= 100 * report.seconds + 2
+    assert report.counts[Outcome.NOT_ATTEMPTED] == 300 - done == len(outbound(engine))
+    told: list[wfpsa.ExpiryReport] = []
+
+    def cancel(report: wfpsa.ExpiryReport) -> None:
+        told.append(report)
+        assert (report.stopped, report.seconds) == (None, None) or len(told) > 1
+        report.cancel()
+
+    report = engine.expire(engine.snapshot().where(has_outbound=True), max_rate=50, on_progress=cancel)
+    assert report.stopped == "cancelled" and all(one is report for one in told)
+    assert report.counts[Outcome.NOT_ATTEMPTED] == len(outbound(engine)) > 0
+
+
+@pytest.mark.parametrize("sessions", [1, 4])
+def test_too_many_failures_stop_it(embedded: testing.EmbeddedEngine, sessions: int) -> None:
+    ids = peers(embedded, 1000)
+    embedded.rights("read_only")
+    with embedded.open() as engine:
+        for limits, said in (({"max_failures": 5}, "more than 5 failures"), ({"max_failure_ratio": 0.5}, "above 0.5")):
+            report = engine.expire(ids, sessions=sessions, **limits)  # type: ignore[arg-type]
+            assert report.stopped is not None and said in report.stopped
+            denied = report.counts[Outcome.DENIED]
+            assert 5 < denied < 1000 and report.counts[Outcome.NOT_ATTEMPTED] == 1000 - denied
+            with pytest.raises(wfpsa.ExpiryFailed) as caught:
+                report.raise_for_failures()
+            assert caught.value.report is report
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"sessions": 0}, ValueError, "sessions must be 1 to 256, not 0"),
+        ({"sessions": 257}, ValueError, "sessions must be 1 to 256, not 257"),
+        ({"sessions": 2.0}, TypeError, "sessions must be an int, not float"),
+        ({"sessions": True}, TypeError, "sessions must be an int, not bool"),
+        ({"max_rate": 0}, ValueError, "max_rate must be above 0, not 0"),
+        ({"max_rate": True}, TypeError, "max_rate must be a number or None, not bool"),
+        ({"max_failures": -1}, ValueError, "max_failures must be 0 to"),
+        ({"max_failures": 1.5}, TypeError, "max_failures must be an int, not float"),
+        ({"max_failure_ratio": 1.5}, ValueError, "max_failure_ratio must be 0 or more and at most 1, not 1.5"),
+        ({"timeout": 0}, ValueError, "timeout must be above 0, not 0"),
+        ({"timeout": "5"}, TypeError, "timeout must be a number or None, not str"),
+        ({"verify": 1}, TypeError, "verify must be True or False, not 1"),
+        ({"verify": None}, TypeError, "verify must be True or False, not None"),
+        ({"verify": 0}, TypeError, "verify must be True or False, not 0"),
+        ({"on_progress": 5}, TypeError, "on_progress must be"),
+    ],
+)
+def test_bad_options_are_named_before_anything_is_done(
+    engine: wfpsa.Engine,
+    embedded: testing.EmbeddedEngine,
+    arguments: dict[str, object],
+    error: type[Exception],
+    said: str,
+) -> None:
+    ids = peers(embedded, 2)
+    for targets in (ids, engine.snapshot()):
+        with pytest.raises(error, match=said):
+            engine.expire(targets, **arguments)  # type: ignore[arg-type]
+        assert outbound(engine) == set(ids)
+
+
+@pytest.mark.parametrize("sessions", [1, 4])
+def test_an_id_that_is_given_twice_has_two_outcomes_in_several_sessions_too(
+    engine: wfpsa.Engine, embedded: testing.EmbeddedEngine, sessions: int
+) -> None:
+    ids = peers(embedded, 40)
+    gone = embedded.add("10.0.0.1", "10.9.0.1", inbound=None)
+    given = [*ids, *ids[::-1], gone, gone]
+    report = engine.expire(given, sessions=sessions, timeout=60)
+    assert report.context_id.tolist() == given and report.outcome.tolist()[:80] == [Outcome.EXPIRED] * 80
+    assert sorted(report.outcome.tolist()[80:]) == [Outcome.EXPIRED, Outcome.ALREADY_GONE]
+    assert report.attempts.tolist() == [1] * 82 and outbound(engine) == set()
+
+
+def test_what_was_expired_as_the_first_of_two_is_no_longer_what_the_batch_says(
+    engine: wfpsa.Engine, embedded: testing.EmbeddedEngine
+) -> None:
+    peers(embedded, 3)
+    report = engine.expire(engine.snapshot().take([2, 2, 0, 2]), verify=True)
+    expired, changed = Outcome.EXPIRED, Outcome.CHANGED
+    assert report.outcome.tolist() == [expired, changed, expired, changed]
+
+
+@pytest.mark.parametrize("form", NO_PLAN)
+@pytest.mark.parametrize("nth", [1, 8, 20])
+def test_a_lost_session_ends_an_expiry_of_ids_alone_and_says_so(
+    engine: wfpsa.Engine, embedded: testing.EmbeddedEngine, form: str, nth: int
+) -> None:
+    ids = peers(embedded, 20)
+    targets = NO_PLAN[form](engine.snapshot())
+    embedded.fail("IPsecSaContextExpire0", nth, FWP_E_SESSION_ABORTED)
+    report = engine.expire(targets, timeout=60)  # type: ignore[arg-type]
+    assert report.outcome.tolist() == [Outcome.EXPIRED] * (nth - 1) + [Outcome.FAILED] + [Outcome.NOT_ATTEMPTED] * (
+        20 - nth
+    )
+    assert report.code.tolist() == [0] * (nth - 1) + [FWP_E_SESSION_ABORTED] + [0] * (20 - nth)
+    assert report.attempts.tolist() == [1] * nth + [0] * (20 - nth)
+    assert report.stopped == "the session was lost, and ids alone cannot be verified in another"
+    assert outbound(engine) == set(ids[nth - 1 :])
+
+
+def test_a_lost_session_is_said_where_no_option_was_given_too(
+    engine: wfpsa.Engine, embedded: testing.EmbeddedEngine
+) -> None:
+    ids = peers(embedded, 5)
+    embedded.fail("IPsecSaContextExpire0", 2, FWP_E_SESSION_ABORTED)
+    report = engine.expire(ids)
+    assert report.counts[Outcome.NOT_ATTEMPTED] == 3 and report.seconds is not None
+    assert report.stopped is not None and "the session was lost" in report.stopped
+
+
+def test_after_a_lost_session_a_batch_is_verified_in_a_new_one(
+    engine: wfpsa.Engine, embedded: testing.EmbeddedEngine
+) -> None:
+    ids = peers(embedded, 6)
+    batch = engine.snapshot()
+    for number in (ids[0], ids[4]):
+        engine.update(number, "outbound", mm_sa_id=77)
+    embedded.fail("IPsecSaContextExpire0", 3, FWP_E_SESSION_ABORTED)
+    report = engine.expire(batch, timeout=60)
+    assert report.outcome.tolist() == [Outcome.EXPIRED] * 4 + [Outcome.CHANGED, Outcome.EXPIRED]
+    assert report.attempts.tolist()[:4] == [1, 1, 2, 1] and set(report.code) == {0}
+    assert report.stopped is None and outbound(engine) == {ids[4]}
+    assert testing.live_counters()["engines"] == 1
+
+
+def test_what_a_progress_function_raises_ends_it_with_the_report(
+    engine: wfpsa.Engine, embedded: testing.EmbeddedEngine
+) -> None:
+    peers(embedded, 2000)
+    embedded.latency(per_call_us=500)
+
+    def press(report: wfpsa.ExpiryReport) -> None:
+        raise KeyboardInterrupt
+
+    def stop(report: wfpsa.ExpiryReport) -> None:
+        raise Stopped
+
+    for raising, error in ((press, wfpsa.ExpiryInterrupted), (stop, Stopped)):
+        with pytest.raises(error) as caught:
+            engine.expire(engine.snapshot(), sessions=2, on_progress=raising)
+        report = caught.value.report  # type: ignore[attr-defined]
+        assert report.stopped == "interrupted" and report.seconds > 0
+        assert 0 < report.counts[Outcome.EXPIRED] < 2000
+        assert report.counts[Outcome.EXPIRED] + report.counts[Outcome.NOT_ATTEMPTED] == 2000
+
+
+def test_what_a_progress_function_raises_when_all_is_done_carries_the_report_too(
+    engine: wfpsa.Engine, embedded: testing.EmbeddedEngine
+) -> None:
+    def press(report: wfpsa.ExpiryReport) -> None:
+        if report.seconds is not None:
+            raise KeyboardInterrupt
+
+    def stop(report: wfpsa.ExpiryReport) -> None:
+        if report.seconds is not None:
+            raise Stopped
+
+    for raising, error in ((press, wfpsa.ExpiryInterrupted), (stop, Stopped)):
+        ids = peers(embedded, 3)
+        with pytest.raises((error, KeyboardInterrupt)) as caught:
+            engine.expire(ids, on_progress=raising)
+        assert isinstance(caught.value, error)
+        assert caught.value.report.counts[Outcome.EXPIRED] == 3  # type: ignore[attr-defined]
+
+
+def test_what_ctrl_c_stopped_is_audited(tmp_path: Path, slow: tuple[wfpsa.Engine, wfpsa.Engine, list[int]]) -> None:
+    engine, other, ids = slow
+    with pytest.raises(wfpsa.ExpiryInterrupted) as caught, interrupted_once_expired(other, ids[0]):
+        engine.expire(ids, audit=tmp_path / "audit")
+    said = json.loads((tmp_path / "audit").read_text(encoding="ascii"))
+    assert said["stopped"] == caught.value.report.stopped == "interrupted"
+    assert said["counts"]["EXPIRED"] == caught.value.report.counts[Outcome.EXPIRED] > 0
+
+
+def test_every_report_says_how_long_it_took(
+    slow: tuple[wfpsa.Engine, wfpsa.Engine, list[int]],
+) -> None:
+    engine, other, ids = slow
+    for report in (engine.expire(ids[:30]), engine.expire(ids[30:60], sessions=1, timeout=60)):
+        assert report.counts[Outcome.EXPIRED] == 30
+        assert report.seconds is not None and 0.02 < report.seconds < 30
+    with pytest.raises(wfpsa.ExpiryInterrupted) as caught, interrupted_once_expired(other, ids[60]):
+        engine.expire(ids[60:])
+    assert caught.value.report.stopped == "interrupted" and caught.value.report.seconds > 0
+
+
+def test_the_report_of_another_exception_of_a_signal_handler_says_that_it_was_stopped(
+    slow: tuple[wfpsa.Engine, wfpsa.Engine, list[int]],
+) -> None:
+    engine, other, ids = slow
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        with pytest.raises(Stopped) as caught, interrupted_once_expired(other, ids[0]):
+            engine.expire(ids)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    report = caught.value.report  # type: ignore[attr-defined]
+    assert report.stopped == "interrupted" and report.seconds is not None and report.seconds > 0

@@ -32,6 +32,7 @@ from support import (
 
 import wfpsa
 from wfpsa import Outcome, Sa, SaBundle, Traffic, testing
+from wfpsa import mirror as mirrors
 
 CODES: dict[int, type[wfpsa.WfpError]] = {
     FWP_E_TIMEOUT: wfpsa.EngineTimeout,
@@ -376,6 +377,47 @@ def close_subscription(scene: Scene) -> Walk:
     return Walk(subscription.close, succeeded, failed, allocates=False)
 
 
+# --- Mirrors --------------------------------------------------------------------------------------
+
+
+@walk(
+    "Engine.mirror",
+    "Mirror.snapshot",
+    "Mirror.reconcile",
+    "Mirror.catch_up",
+    "Mirror.changes",
+    "Mirror.close",
+    "Mirror.__enter__",
+    "Mirror.__exit__",
+)
+def mirror(scene: Scene) -> Walk:
+    """What ends with it fails unheard, and a call of its own thread that fails is made again: test_mirror.py."""
+    whole = {context.context_id: context for context in scene.engine.snapshot()}
+    patch = scene.stack.enter_context(pytest.MonkeyPatch.context())
+    patch.setattr(mirrors, "SLICE_MS", 2)
+    patch.setattr(mirrors, "PROBED_AFTER", 3600.0)  # whose calls and allocations are not those of the walk
+
+    def act() -> tuple[wfpsa.SaBatch, Any, wfpsa.MirrorChanges]:
+        with scene.engine.mirror(reconcile_every=None) as mirrored:
+            mirrored.catch_up(60)
+            return mirrored.snapshot(), mirrored.reconcile(60), mirrored.changes(0)
+
+    def succeeded(found: tuple[wfpsa.SaBatch, Any, wfpsa.MirrorChanges]) -> None:
+        batch, drift, changes = found
+        for contexts in (batch, changes.added):
+            assert {context.context_id: context for context in contexts} == whole
+        assert drift == (SEEDED, 0, 0, 0)
+        assert len(changes.removed) == len(changes.changed) == 0
+
+    def failed() -> None:
+        assert testing.live_counters() == before, "its session is gone, with all that was open"
+        assert {context.context_id: context for context in scene.engine.snapshot()} == whole
+
+    scene.contents()
+    before = testing.live_counters()
+    return Walk(act, succeeded, failed)
+
+
 # --- Changing -------------------------------------------------------------------------------------
 
 
@@ -442,6 +484,20 @@ def apply(scene: Scene, count: int) -> Walk:
         return sum(tries > 1 for tries in reports[0].attempts)
 
     return Walk(act, succeeded, is_true, error=wfpsa.ExpiryFailed, revived=overcome, allocates=False)
+
+
+@walk("ExpiryReport.settle")
+def settle(scene: Scene) -> Walk:
+    """One look, after which the time is over, at contexts in their last minute."""
+    batch = scene.engine.snapshot()
+    ids = scene.both_sided()[:4]
+    report = scene.engine.expire(batch.take([batch["context_id"].index(number) for number in ids]))
+    scene.hold()
+
+    def succeeded(settlement: wfpsa.Settlement) -> None:
+        assert settlement.remaining["context_id"].tolist() == ids and settlement.looks == 1
+
+    return Walk(lambda: report.settle(scene.engine, timeout=0), succeeded)
 
 
 @walk("Engine.delete")
@@ -917,6 +973,25 @@ NOTHING_FAILS = {
     "Sa.*": "the attributes of a dataclass, and its refusal to be pickled",
     "get_include": "looks for a folder",
     "Engine.backend": "a name",
+    "MirrorChanges": "a tuple of what Mirror.changes found",
+    "Mirror": "made by Engine.mirror",
+    "Mirror.__len__": "a number it has",
+    "Mirror.generation": "a number it has",
+    "Mirror.lag": "a number it has",
+    "Mirror.reads": "a number it has",
+    "Mirror.totals": "numbers it has",
+    "Mirror.nbytes": "adds up numbers it has",
+    "Mirror.age": "a number it has",
+    "Mirror.gaps": "a number it has",
+    "Mirror.lost": "a number it has",
+    "Mirror.resyncs": "a number it has",
+    "Mirror.error": "what it has",
+    "Mirror.closed": "what it has",
+    "Mirror.first_seen": "looks at what it has",
+    "Mirror.wait": "waits for a number to change",
+    "Engine.snapshot_async": "Engine.snapshot by a thread: test_aio.py",
+    "Engine.__a*__": "opens nothing, and Engine.close by a thread: test_aio.py",
+    "Subscription.__a*__": "Subscription.get and close under a loop: test_aio.py",
     "SaBatch.__len__": "a number it has",
     "SaBatch.columns": "names",
     "SaBatch.backend": "a name",
@@ -946,6 +1021,11 @@ NOTHING_FAILS = {
     "ExpiryReport.attempts": "a view of what it has",
     "ExpiryReport.stopped": "a text it has",
     "ExpiryReport.cancel": "sets a mark",
+    "ExpiryReport.cut_off": "numbers it has",
+    "ExpiryReport.guard": "a view of what it has",
+    "ExpiryReport.seconds": "a number it has",
+    "Settlement": "made by ExpiryReport.settle",
+    "Settlement.*": "looks at what it has",
     "ExpiryPlan": "made by Engine.plan_expiry",
     "ExpiryPlan.[!a]*": "looks at what it has, writes and reads a file: test_plan.py",
     "Subscription": "made by Engine.subscribe",

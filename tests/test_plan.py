@@ -1,31 +1,20 @@
-"""Plans of mass expiries: what they keep and say, their guards and files, and their application in every way to end."""
+"""Plans of mass expiries: what they keep and say, their guards and files."""
 
 import json
-import pickle
-import threading
 import time
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
-from support import FWP_E_SESSION_ABORTED, FWP_E_TIMEOUT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import added, outbound
 
 import wfpsa
-from wfpsa import ExpiryReport, Outcome, Traffic, testing
+from wfpsa import Outcome, testing
 from wfpsa import plan as plans
 from wfpsa.plan import PLAN_FIELDS, ExpiryPlan
-
-
-def added(embedded: testing.EmbeddedEngine, count: int) -> list[int]:
-    """Contexts of so many peers."""
-    return [embedded.add("10.0.0.1", f"10.1.{at // 250}.{at % 250 + 1}") for at in range(count)]
-
-
-def outbound(engine: wfpsa.Engine) -> set[int]:
-    """The ids whose outbound SA is there."""
-    return {context.context_id for context in engine.snapshot() if context.outbound}
-
 
 # --- What a plan is -------------------------------------------------------------------------------
 
@@ -105,6 +94,25 @@ def test_the_highest_ids_of_each_peer_can_be_spared_and_any_others(
     assert [tries for tries in report.attempts] == [int(o is Outcome.EXPIRED) for o in report.outcome]
 
 
+@settings(deadline=None)
+@given(data=st.data())
+def test_whatever_the_order_each_peer_keeps_as_many_of_those_that_are_not_spared_anyway(data: st.DataObject) -> None:
+    with testing.EmbeddedEngine() as embedded, embedded.open() as engine:
+        for peer in data.draw(st.lists(st.integers(1, 5), max_size=20)):
+            embedded.add("10.0.0.1", f"10.0.1.{peer}")
+        batch = engine.snapshot()
+        batch = batch.take(data.draw(st.permutations(range(len(batch)))))
+        keep = data.draw(st.sampled_from([1, 2, 3, 2**63 - 1]))
+        ids = batch["context_id"].tolist()
+        exclude = data.draw(st.sets(st.sampled_from(ids))) if ids else set()
+        kept: set[int] = set()
+        for peer in {context.remote_address for context in batch}:
+            its = {context.context_id for context in batch if context.remote_address == peer} - exclude
+            kept |= set(sorted(its, reverse=True)[:keep])
+        plan = engine.plan_expiry(batch, keep_per_peer=keep, exclude=exclude)
+        assert (plan.kept, plan.excluded) == (kept, exclude)
+
+
 def test_guards_stop_a_plan_and_say_why(embedded: testing.EmbeddedEngine, engine: wfpsa.Engine) -> None:
     added(embedded, 5)
     batch = engine.snapshot()
@@ -138,7 +146,7 @@ def test_bad_arguments_of_a_plan_are_named(
 
 
 def test_a_batch_without_what_a_plan_compares_is_refused(engine: wfpsa.Engine) -> None:
-    with pytest.raises(ValueError, match=r"the batch lacks traffic_type, remote_address, .*cannot be verified"):
+    with pytest.raises(ValueError, match=r"the batch lacks traffic_type, local_address, .*cannot be verified"):
         engine.plan_expiry(engine.snapshot(fields=["context_id", "spi_out"]))
 
 
@@ -226,7 +234,7 @@ def test_a_plan_that_is_too_old_is_refused(
     added(embedded, 1)
     plan = engine.plan_expiry(engine.snapshot())
     plan.save(tmp_path / "plan.json")
-    with pytest.raises(ValueError, match=r"the plan is \d+ s old, and at most 0 are allowed"):
+    with pytest.raises(ValueError, match=r"the plan is \d+ s old, and at most 0 s are allowed"):
         ExpiryPlan.load(tmp_path / "plan.json", max_age=0)
 
 
@@ -250,326 +258,3 @@ def test_a_plan_of_another_host_boot_or_engine_is_refused(
         with pytest.raises(ValueError, match="before this machine was last started"):
             plan.apply(engine)
     assert len(outbound(engine)) == 2
-
-
-# --- Application ----------------------------------------------------------------------------------
-
-
-def loaded(plan: ExpiryPlan, tmp_path: Path) -> ExpiryPlan:
-    path = tmp_path / "plan.json"
-    plan.save(path, overwrite=True)
-    return ExpiryPlan.load(path)
-
-
-@pytest.mark.parametrize("sessions", [1, 3, 16])
-@pytest.mark.parametrize("verify", [True, False])
-def test_every_context_is_expired_once(
-    embedded: testing.EmbeddedEngine, engine: wfpsa.Engine, sessions: int, verify: bool
-) -> None:
-    ids = added(embedded, 700)
-    report = engine.plan_expiry(engine.snapshot()).apply(engine, sessions=sessions, verify=verify)
-    assert report.context_id.tolist() == ids and report.stopped is None
-    assert report.counts[Outcome.EXPIRED] == 700 and set(report.attempts) == {1}
-    assert outbound(engine) == set()
-    assert testing.live_counters()["engines"] == 1
-
-
-def test_what_changed_since_is_left_alone_and_what_went_is_gone(
-    tmp_path: Path, embedded: testing.EmbeddedEngine, engine: wfpsa.Engine
-) -> None:
-    ids = added(embedded, 6)
-    plan = loaded(engine.plan_expiry(engine.snapshot()), tmp_path)
-    engine.delete(ids[0])
-    engine.update(ids[1], "outbound", mm_sa_id=77)
-    engine.delete(ids[2])
-    embedded.add("10.0.0.1", "10.9.9.9", context_id=ids[2])
-    engine.expire([ids[3]])
-    report = plan.apply(engine)
-    assert report.outcome.tolist() == [
-        Outcome.ALREADY_GONE,
-        Outcome.CHANGED,
-        Outcome.CHANGED,
-        Outcome.CHANGED,
-        Outcome.EXPIRED,
-        Outcome.EXPIRED,
-    ]
-    assert outbound(engine) == {ids[1], ids[2]}
-    assert report.code.tolist() == [0x80320008, 0, 0, 0, 0, 0]
-
-
-@pytest.mark.parametrize("sessions", [1, 4])
-def test_after_a_restart_that_gives_ids_again_no_innocent_context_is_expired(
-    tmp_path: Path, embedded: testing.EmbeddedEngine, sessions: int
-) -> None:
-    embedded.switch(ids_after_restart="reused")
-    with embedded.open() as engine:
-        ids = added(embedded, 40)
-        plan = loaded(engine.plan_expiry(engine.snapshot()), tmp_path)
-    embedded.restart_service()
-    others = [embedded.add("10.0.0.1", f"10.8.0.{at + 1}") for at in range(40)]
-    assert others == ids
-    with embedded.open() as engine:
-        report = plan.apply(engine, sessions=sessions)
-        assert report.counts[Outcome.CHANGED] == 40
-        assert outbound(engine) == set(others)
-        with pytest.raises(ValueError, match="a plan that was loaded is applied with verify=True only"):
-            plan.apply(engine, verify=False)
-
-
-def test_a_restart_in_the_middle_goes_on_verified_in_new_sessions(embedded: testing.EmbeddedEngine) -> None:
-    embedded.switch(ids_after_restart="reused")
-    with embedded.open() as engine:
-        ids = added(embedded, 600)
-        plan = engine.plan_expiry(engine.snapshot())
-        embedded.latency(per_call_us=2000)
-        innocent: list[int] = []
-
-        def restart(report: ExpiryReport) -> None:
-            if not innocent and report.counts[Outcome.EXPIRED] > 50:
-                embedded.latency(per_call_us=100_000)  # so that the others are there before the next call is made
-                embedded.restart_service()
-                innocent.extend(embedded.add("10.0.0.1", "10.8.0.1") for _ in range(600))
-                embedded.latency(per_call_us=2000)
-
-        report = plan.apply(engine, sessions=2, verify=False, on_progress=restart)
-        assert innocent == ids
-        counts = report.counts
-        assert counts[Outcome.EXPIRED] + counts[Outcome.CHANGED] + counts[Outcome.ALREADY_GONE] == 600
-        assert counts[Outcome.CHANGED] > 0 and report.stopped is None
-    embedded.latency()
-    with embedded.open() as engine:
-        assert outbound(engine) == set(innocent)
-
-
-def test_a_service_that_stays_away_ends_it_with_every_id_accounted_for(embedded: testing.EmbeddedEngine) -> None:
-    with embedded.open() as engine:
-        added(embedded, 400)
-        plan = engine.plan_expiry(engine.snapshot())
-        embedded.latency(per_call_us=2000)
-
-        def stop(report: ExpiryReport) -> None:
-            if report.counts[Outcome.EXPIRED] > 50:
-                embedded.stop_service(FWP_E_SESSION_ABORTED)
-
-        report = plan.apply(engine, on_progress=stop)
-        assert report.stopped and report.stopped.startswith("the session was lost")
-        counts = report.counts
-        assert sum(counts.values()) == 400 and counts[Outcome.FAILED] == 1
-        assert counts[Outcome.NOT_ATTEMPTED] > 0
-    embedded.start_service()
-
-
-def test_a_call_that_times_out_is_tried_again_and_other_failures_are_not(
-    embedded: testing.EmbeddedEngine, engine: wfpsa.Engine
-) -> None:
-    added(embedded, 3)
-    plan = engine.plan_expiry(engine.snapshot())
-    embedded.fail("IPsecSaContextExpire0", 2, FWP_E_TIMEOUT)
-    report = plan.apply(engine)
-    assert report.outcome.tolist() == [Outcome.EXPIRED] * 3 and report.attempts.tolist() == [1, 2, 1]
-    assert outbound(engine) == set()
-    embedded.add("10.0.0.1", "10.7.0.1")
-    plan = engine.plan_expiry(engine.snapshot(remote="10.7.0.1"))
-    embedded.fail("IPsecSaContextExpire0", 1, 5)
-    report = plan.apply(engine)
-    assert (report.outcome.tolist(), report.attempts.tolist()) == ([Outcome.DENIED], [1])
-
-
-def test_a_session_lost_in_a_call_is_replaced_and_what_was_expired_meanwhile_is_not_counted_again(
-    embedded: testing.EmbeddedEngine, engine: wfpsa.Engine
-) -> None:
-    added(embedded, 3)
-    plan = engine.plan_expiry(engine.snapshot())
-    embedded.fail("IPsecSaContextExpire0", 2, FWP_E_SESSION_ABORTED)
-    report = plan.apply(engine, verify=False)
-    assert report.outcome.tolist() == [Outcome.EXPIRED] * 3 and report.attempts.tolist() == [1, 2, 1]
-    assert testing.live_counters()["engines"] == 1
-
-
-@pytest.mark.parametrize("sessions", [1, 4])
-def test_too_many_failures_stop_it(embedded: testing.EmbeddedEngine, sessions: int) -> None:
-    with embedded.open() as engine:
-        added(embedded, 1000)
-        plan = engine.plan_expiry(engine.snapshot())
-    embedded.rights("read_only")
-    with embedded.open() as engine:
-        for limits, said in (({"max_failures": 5}, "more than 5 failures"), ({"max_failure_ratio": 0.5}, "above 0.5")):
-            report = plan.apply(engine, sessions=sessions, **limits)  # type: ignore[arg-type]
-            counts = report.counts
-            assert report.stopped and said in report.stopped
-            assert counts[Outcome.DENIED] + counts[Outcome.NOT_ATTEMPTED] == 1000
-            assert 5 < counts[Outcome.DENIED] < 1000
-        with pytest.raises(wfpsa.ExpiryFailed):
-            report.raise_for_failures()
-
-
-def test_a_timeout_a_rate_and_a_cancel_each_stop_or_slow_it(
-    embedded: testing.EmbeddedEngine, engine: wfpsa.Engine
-) -> None:
-    added(embedded, 300)
-    plan = engine.plan_expiry(engine.snapshot())
-    report = plan.apply(engine, max_rate=100, timeout=0.5, sessions=2)
-    assert report.stopped == "the timeout of 0.5 s"
-    done = report.counts[Outcome.EXPIRED]
-    assert 0 < done < 300 and report.counts[Outcome.NOT_ATTEMPTED] == 300 - done
-    assert len(outbound(engine)) == 300 - done
-    report = plan.apply(engine, max_rate=50, on_progress=lambda report: report.cancel())
-    assert report.stopped == "cancelled" and report.counts[Outcome.NOT_ATTEMPTED] > 0
-    report.cancel()  # later: nothing
-
-
-def test_another_thread_may_cancel(embedded: testing.EmbeddedEngine, engine: wfpsa.Engine) -> None:
-    added(embedded, 2000)
-    plan = engine.plan_expiry(engine.snapshot())
-    embedded.latency(per_call_us=500)
-    reports: list[ExpiryReport] = []
-    seen = threading.Event()
-
-    def note(report: ExpiryReport) -> None:
-        reports.append(report)
-        seen.set()
-
-    canceller = threading.Thread(target=lambda: (seen.wait(60), reports[0].cancel()))
-    canceller.start()
-    report = plan.apply(engine, sessions=3, on_progress=note)
-    canceller.join(60)
-    assert report.stopped == "cancelled" and 0 < report.counts[Outcome.NOT_ATTEMPTED] < 2000
-    embedded.latency()
-    assert len(outbound(engine)) == 2000 - report.counts[Outcome.EXPIRED]
-
-
-def test_what_a_progress_function_raises_ends_it_with_the_report(
-    embedded: testing.EmbeddedEngine, engine: wfpsa.Engine
-) -> None:
-    added(embedded, 2000)
-    plan = engine.plan_expiry(engine.snapshot())
-    embedded.latency(per_call_us=500)
-
-    def press(report: ExpiryReport) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(wfpsa.ExpiryInterrupted, match=r"interrupted after \d+ of 2000") as caught:
-        plan.apply(engine, on_progress=press)
-    report = caught.value.report
-    assert isinstance(report, ExpiryReport) and report.stopped == "interrupted"
-    assert report.counts[Outcome.NOT_ATTEMPTED] > 0
-
-    def fail(report: ExpiryReport) -> None:
-        raise LookupError("no such thing")
-
-    with pytest.raises(LookupError) as failed:
-        plan.apply(engine, on_progress=fail)
-    assert isinstance(failed.value.report, ExpiryReport)  # type: ignore[attr-defined]
-    embedded.latency()
-
-
-def test_a_closed_engine_applies_nothing(embedded: testing.EmbeddedEngine) -> None:
-    with embedded.open() as engine:
-        added(embedded, 3)
-        plan = engine.plan_expiry(engine.snapshot())
-    report = plan.apply(engine, sessions=2)
-    assert report.stopped == "the engine was closed" and report.counts[Outcome.NOT_ATTEMPTED] == 3
-
-
-def test_an_empty_plan_is_applied_at_once(engine: wfpsa.Engine) -> None:
-    report = engine.plan_expiry(engine.snapshot()).apply(engine, sessions=4)
-    assert len(report) == 0 and report.stopped is None
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "said"),
-    [
-        ({"sessions": 0}, ValueError, "sessions must be 1 to 256, not 0"),
-        ({"sessions": 1.0}, TypeError, "sessions must be an int, not float"),
-        ({"max_rate": 0}, ValueError, "max_rate must be above 0, not 0"),
-        ({"max_rate": "fast"}, TypeError, "max_rate must be a number or None, not str"),
-        ({"max_failures": -1}, ValueError, "max_failures must be 0 to"),
-        ({"max_failure_ratio": 1.5}, ValueError, "max_failure_ratio must be 0 or more and at most 1, not 1.5"),
-        ({"timeout": float("nan")}, ValueError, "timeout must be above 0, not nan"),
-        ({"verify": 1}, TypeError, "verify must be True or False, not 1"),
-    ],
-)
-def test_bad_limits_are_named_before_anything_is_done(
-    embedded: testing.EmbeddedEngine,
-    engine: wfpsa.Engine,
-    arguments: dict[str, object],
-    error: type[Exception],
-    said: str,
-) -> None:
-    added(embedded, 2)
-    plan = engine.plan_expiry(engine.snapshot())
-    with pytest.raises(error, match=said):
-        plan.apply(engine, **arguments)  # type: ignore[arg-type]
-    assert len(outbound(engine)) == 2
-
-
-def test_keys_of_what_was_verified_are_nowhere(embedded: testing.EmbeddedEngine, engine: wfpsa.Engine) -> None:
-    added(embedded, 5)
-    plan = engine.plan_expiry(engine.snapshot())
-    document = json.dumps(plan._document())
-    assert testing.KEY_MARK.hex() not in document
-    assert plan.apply(engine).counts[Outcome.EXPIRED] == 5
-
-
-def test_a_report_of_a_stopped_application_survives_pickling(
-    embedded: testing.EmbeddedEngine, engine: wfpsa.Engine
-) -> None:
-    added(embedded, 300)
-    report = engine.plan_expiry(engine.snapshot()).apply(
-        engine, max_rate=50, on_progress=lambda report: report.cancel()
-    )
-    copy = pickle.loads(pickle.dumps(report))
-    assert copy.stopped == "cancelled" and copy.attempts.tolist() == report.attempts.tolist()
-    assert "stopped: cancelled" in repr(copy)
-
-
-def test_traffic_without_an_outbound_sa_is_compared_too(embedded: testing.EmbeddedEngine, engine: wfpsa.Engine) -> None:
-    number = embedded.add(traffic=Traffic("10.0.0.1", "10.0.0.2"), outbound=None)
-    plan = engine.plan_expiry(engine.snapshot())
-    engine.delete(number)
-    embedded.add(traffic=Traffic("10.0.0.1", "10.0.0.2"), inbound=None, context_id=number)
-    assert plan.apply(engine).outcome.tolist() == [Outcome.CHANGED]
-
-
-# --- Failures of what verifies --------------------------------------------------------------------
-
-
-def fails_in_turn(fail: Callable[[testing.EmbeddedEngine, int], object]) -> list[dict[Outcome, int]]:
-    """The outcomes of four contexts as the first, the second, ... of something fails, up to where nothing does."""
-    found = []
-    while not found or set(found[-1]) != {Outcome.EXPIRED}:
-        with testing.EmbeddedEngine() as control, control.open() as engine:
-            ids = added(control, 4)
-            plan = engine.plan_expiry(engine.snapshot())
-            fail(control, len(found) + 1)
-            try:
-                report = plan.apply(engine)
-            except MemoryError as error:
-                report = error.report  # type: ignore[attr-defined]
-            testing.fail_allocation(0)
-            counts = {outcome: count for outcome, count in report.counts.items() if count}
-            assert sum(counts.values()) == 4 and report.context_id.tolist() == ids
-            expired = {
-                number for number, outcome in zip(ids, report.outcome, strict=True) if outcome is Outcome.EXPIRED
-            }
-            assert outbound(engine) == set(ids) - expired
-            assert plan.apply(engine).counts[Outcome.EXPIRED] == 4 - len(expired)
-            found.append(counts)
-        assert len(found) < 100
-    return found
-
-
-@pytest.mark.parametrize("function", ["IPsecSaContextGetById1", "IPsecSaContextExpire0"])
-@pytest.mark.parametrize(("code", "outcome"), [(0x80320009, Outcome.FAILED), (5, Outcome.DENIED)])
-def test_each_call_that_fails_leaves_its_context_alone_and_the_others_are_expired(
-    function: str, code: int, outcome: Outcome
-) -> None:
-    found = fails_in_turn(lambda control, nth: control.fail(function, nth, code))
-    assert found == [{Outcome.EXPIRED: 3, outcome: 1}] * 4 + [{Outcome.EXPIRED: 4}]
-
-
-def test_each_allocation_that_fails_leaves_contexts_as_they_were() -> None:
-    found = fails_in_turn(lambda control, nth: testing.fail_allocation(nth))
-    assert len(found) > 5
-    assert {Outcome.NOT_ATTEMPTED: 4} in found  # there was no memory to verify anything
-    assert {Outcome.EXPIRED: 3, Outcome.FAILED: 1} in found

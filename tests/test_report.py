@@ -25,7 +25,7 @@ def mixed(engine: wfpsa.Engine, embedded: testing.EmbeddedEngine) -> ExpiryRepor
     embedded.fail("IPsecSaContextExpire0", 1, FWP_E_SESSION_ABORTED)
     parts = [first, second, third, engine.expire(ids[5:])]
     rebuild, _ = parts[0]._items.__reduce__()
-    columns = ("context_id", "outcome", "code", "attempts")
+    columns = ("context_id", "outcome", "code", "attempts", "guard")
     pieces = [b"".join(bytes(getattr(part, name)) for part in parts) for name in columns]
     return ExpiryReport(rebuild(*pieces))
 
@@ -105,7 +105,7 @@ def test_expired_and_already_gone_are_no_failures(engine: wfpsa.Engine, embedded
 def test_reports_of_nothing_but_unattempted_contexts_raise_without_a_code() -> None:
     with wfpsa.open_engine("embedded:") as engine:
         rebuild, pieces = engine.expire([1, 2])._items.__reduce__()
-    report = ExpiryReport(rebuild(pieces[0], bytes([Outcome.NOT_ATTEMPTED] * 2), bytes(8), bytes(2)))
+    report = ExpiryReport(rebuild(pieces[0], bytes([Outcome.NOT_ATTEMPTED] * 2), bytes(8), bytes(2), bytes(2)))
     with pytest.raises(wfpsa.ExpiryFailed, match=r"^2 of 2 contexts were not expired \(2 NOT_ATTEMPTED\)$") as caught:
         report.raise_for_failures()
     assert caught.value.code is caught.value.function is caught.value.name is None
@@ -131,13 +131,14 @@ def test_exceptions_with_reports_survive_pickling(engine: wfpsa.Engine, embedded
 
 
 def test_a_pickled_report_whose_pieces_do_not_fit_is_refused(engine: wfpsa.Engine) -> None:
-    rebuild, (ids, outcomes, codes, attempts) = engine.expire([1, 2, 3])._items.__reduce__()
-    assert rebuild(ids, outcomes, codes, attempts).context_id.tolist() == [1, 2, 3]
+    rebuild, (ids, outcomes, codes, attempts, guards) = engine.expire([1, 2, 3])._items.__reduce__()
+    assert rebuild(ids, outcomes, codes, attempts, guards).context_id.tolist() == [1, 2, 3]
     for wrong in (
-        (ids[:8], outcomes, codes, attempts),
-        (ids, outcomes[:2], codes, attempts),
-        (ids, outcomes, codes + b"\0", attempts),
-        (ids, outcomes, codes, attempts[:2]),
+        (ids[:8], outcomes, codes, attempts, guards),
+        (ids, outcomes[:2], codes, attempts, guards),
+        (ids, outcomes, codes + b"\0", attempts, guards),
+        (ids, outcomes, codes, attempts[:2], guards),
+        (ids, outcomes, codes, attempts, guards[:2]),
     ):
         with pytest.raises(ValueError, match="columns of different lengths"):
             rebuild(*wrong)

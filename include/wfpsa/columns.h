@@ -262,6 +262,11 @@ int wfpsa_columns_append1(struct wfpsa_columns *columns, struct IPSEC_SA_CONTEXT
 void wfpsa_page_wipe0(struct IPSEC_SA_CONTEXT0_ *const *page, uint32_t count);
 void wfpsa_page_wipe1(struct IPSEC_SA_CONTEXT1_ *const *page, uint32_t count);
 
+/* Forgets the names of an unfrozen batch that neither its rows use nor those of `also`, an unfrozen batch whose cells
+ * of text have the codes of the first one's names; unless there are few of these. Fails: WFPSA_NO_MEMORY; then all is
+ * as it was. */
+int wfpsa_columns_forget_names(struct wfpsa_columns *columns, struct wfpsa_columns *also);
+
 /* Ends the building: gives back spare room and what only building needs. After it the batch is immutable.
  * Threads: one. Blocks: no. Fails: WFPSA_NO_MEMORY. */
 int wfpsa_columns_freeze(struct wfpsa_columns *columns);

@@ -1,4 +1,4 @@
-/* How often each value of a column, or of two, occurs in a frozen batch. */
+/* How often each value of a column, or of two, occurs in a frozen batch, and which rows have the same. */
 #ifndef WFPSA_COUNT_H
 #define WFPSA_COUNT_H
 
@@ -25,5 +25,10 @@ int wfpsa_count(const struct wfpsa_rows *view, const uint32_t *columns, unsigned
                 const struct wfpsa_prefix *prefix, struct wfpsa_group **groups, uint64_t *group_count);
 
 void wfpsa_groups_free(struct wfpsa_group *groups);
+
+/* Numbers the values of a column that the batch has, from 0 in the order in which they come first: numbers[row] is
+ * that of each row of the view, *value_count how many there are. Values are those of wfpsa_count. Threads: any.
+ * Blocks: no. Fails: as wfpsa_count; numbers is undefined then. */
+int wfpsa_number(const struct wfpsa_rows *view, uint32_t column, uint32_t *numbers, uint64_t *value_count);
 
 #endif

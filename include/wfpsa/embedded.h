@@ -117,6 +117,9 @@ uint64_t wfpsa_store_count(struct wfpsa_store *store);
 void wfpsa_store_clock(struct wfpsa_store *store, int manual);
 void wfpsa_store_advance(struct wfpsa_store *store, uint64_t milliseconds);
 
+/* What the clock shows, in milliseconds since some moment. */
+uint64_t wfpsa_store_now(struct wfpsa_store *store);
+
 /* Slept by each call, and by each enumeration for each entry it returns, outside the store's lock. */
 void wfpsa_store_latency(struct wfpsa_store *store, uint64_t per_call_ns, uint64_t per_entry_ns);
 

@@ -29,6 +29,9 @@ int wfpsa_subscription_open(struct wfpsa_session *session, const struct wfpsa_su
 /* Waits up to wait_ms until there is something to take, be it the end. Fails: WFPSA_FORKED. */
 int wfpsa_subscription_wait(struct wfpsa_subscription *subscription, uint64_t wait_ms);
 
+/* Has a wait that goes on, or else the next one, come back at once. For a subscription of which one thread waits. */
+void wfpsa_subscription_wake(struct wfpsa_subscription *subscription);
+
 /* Takes up to `room` events of those that are there. *lost has the events lost after the last one taken.
  * Fails: WFPSA_CLOSED when it has ended and nothing is left to take; WFPSA_FORKED. */
 int wfpsa_subscription_take(struct wfpsa_subscription *subscription, struct wfpsa_event *events, uint32_t room,

@@ -116,6 +116,9 @@ int wfpsa_enumeration_pushed_down(const struct wfpsa_enumeration *enumeration);
  * memory. The other functions here are not to be called for one enumeration from two threads at once. */
 void wfpsa_enumeration_prefetch(struct wfpsa_enumeration *enumeration);
 
+/* Waits until the next page is fetched: wfpsa_enumeration_next then waits for no call, whatever became of it. */
+void wfpsa_enumeration_await(struct wfpsa_enumeration *enumeration);
+
 /* Fetches one page and appends it to the batch; *more says whether another may follow: a page with fewer contexts than
  * asked for is the last. The page is freed on every path, its keys wiped as wfpsa_columns_append1 does. */
 int wfpsa_enumeration_next(struct wfpsa_enumeration *enumeration, struct wfpsa_columns *columns, int *more,
@@ -161,6 +164,7 @@ struct wfpsa_expiry {
      * read has the outcome of that call. */
     const struct wfpsa_columns *seen;
     struct wfpsa_columns *found; /* unfrozen and empty, of structure version 1, without text; nothing stays in it */
+    int stop_at_failure;         /* whether to come back after the first one that is denied or fails */
 };
 
 /* As wfpsa_session_expire, up to the id before `stop`. */

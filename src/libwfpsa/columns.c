@@ -77,6 +77,9 @@ wfpsa_column_info(uint32_t index)
 
 #define BLOCK_ROWS 64
 
+/* Names below which it is not worth while to look for unused ones. */
+#define FORGOTTEN_FROM 1024u
+
 /* What decoding asks the caches for ahead of its turn: lines, and contexts ahead. */
 #define LINE_BYTES 64
 enum { LIST_AHEAD = 3, DETAILS_AHEAD = 6, CONTEXT_AHEAD = 9 };
@@ -472,6 +475,83 @@ builder_free(struct wfpsa_builder *builder)
         names_free(&builder->names);
         wfpsa_free(builder);
     }
+}
+
+/* Calls for each cell of text of the batch: `codes` by code are set to 1, or the cell to what they say. */
+static void
+over_codes(struct wfpsa_columns *columns, uint32_t *codes, int replace)
+{
+    for (uint32_t i = 0; i < WFPSA_COLUMN_COUNT; i++) {
+        uint32_t *cells = columns->columns[i];
+        for (uint64_t row = 0; cells && infos[i].kind == WFPSA_TEXT && row < columns->length; row++) {
+            if (replace) {
+                cells[row] = codes[cells[row]];
+            } else {
+                codes[cells[row]] = 1;
+            }
+        }
+    }
+}
+
+/* The names with a 1 in `codes`, which become their new codes. */
+static int
+names_rebuilt(const struct names *names, uint32_t count, uint32_t *codes, struct names *kept,
+              struct wfpsa_strings *strings)
+{
+    uint16_t *units = wfpsa_allocate(NAME_UNITS_MAX + 1, sizeof *units);
+    strings->offsets = units ? wfpsa_allocate_zeroed(2, sizeof *strings->offsets) : NULL;
+    int done = strings->offsets != NULL;
+    codes[0] = 0;
+    for (uint32_t code = 1; done && code <= count; code++) {
+        if (codes[code]) {
+            const struct name *name = &names->list[code - 1];
+            memcpy(units, names->units + name->start, (size_t)name->length * sizeof *units);
+            units[name->length] = 0;
+            done = names_code(kept, strings, units, 0, &codes[code]);
+        }
+    }
+    wfpsa_free(units);
+    return done;
+}
+
+int
+wfpsa_columns_forget_names(struct wfpsa_columns *columns, struct wfpsa_columns *also)
+{
+    uint32_t count = columns->strings.count, used = 0;
+    struct names kept;
+    struct wfpsa_strings strings = {0, NULL, NULL};
+    if (count < FORGOTTEN_FROM) {
+        return WFPSA_OK;
+    }
+    uint32_t *codes = wfpsa_allocate_zeroed((uint64_t)count + 1, sizeof *codes);
+    if (!codes) {
+        return WFPSA_NO_MEMORY;
+    }
+    memset(&kept, 0, sizeof kept);
+    over_codes(columns, codes, 0);
+    over_codes(also, codes, 0);
+    for (uint32_t code = 1; code <= count; code++) {
+        used += codes[code];
+    }
+    int done = 1;
+    if (used < count / 2) {
+        done = names_rebuilt(&columns->builder->names, count, codes, &kept, &strings);
+        if (done) {
+            over_codes(columns, codes, 1);
+            over_codes(also, codes, 1);
+            struct names old = columns->builder->names;
+            struct wfpsa_strings old_strings = columns->strings;
+            columns->builder->names = kept;
+            columns->strings = strings;
+            kept = old;
+            strings = old_strings;
+        }
+        names_free(&kept);
+        wfpsa_free(strings.offsets);
+        wfpsa_free(strings.text);
+    }
+    wfpsa_free(codes);
+    return done ? WFPSA_OK : WFPSA_NO_MEMORY;
 }
 
 int

@@ -1,5 +1,5 @@
 /* Counting values: cells become keys that compare as the values do, a hash table finds their groups, and these are
- * sorted. Columns of single bytes need no table. */
+ * sorted or number the rows. Columns of single bytes need no table to be counted. */
 #include "wfpsa/count.h"
 
 #include <stdlib.h>
@@ -230,8 +230,9 @@ grow(struct counting *c)
     return WFPSA_OK;
 }
 
-/* Counts a key some times; `row` is the first that has it, if it is new. */
-static int
+/* Counts a key some times; `row` is the first that has it, if it is new. Returns 1 + the number of its record, 0
+ * without memory. */
+static uint32_t
 add(struct counting *c, const uint64_t *key, uint64_t row, uint64_t times)
 {
     const unsigned words = c->words, key_words = ROW_AT(words);
@@ -241,12 +242,12 @@ add(struct counting *c, const uint64_t *key, uint64_t row, uint64_t times)
         uint64_t *record = c->records + (uint64_t)(found - 1) * words;
         if (same_key(record, key, key_words)) {
             record[COUNT_AT(words)] += times;
-            return WFPSA_OK;
+            return found;
         }
     }
     if (c->count == c->capacity) {
         if (grow(c) != WFPSA_OK) {
-            return WFPSA_NO_MEMORY;
+            return 0;
         }
         for (at = hash & c->slot_mask; c->slots[at]; at = (at + 1) & c->slot_mask) {
         }
@@ -255,8 +256,7 @@ add(struct counting *c, const uint64_t *key, uint64_t row, uint64_t times)
     memcpy(record, key, key_words * sizeof *key);
     record[ROW_AT(words)] = row;
     record[COUNT_AT(words)] = times;
-    c->slots[at] = (uint32_t)++c->count;
-    return WFPSA_OK;
+    return c->slots[at] = (uint32_t)++c->count;
 }
 
 /* One column of single bytes: 256 values, and absent. */
@@ -278,7 +278,7 @@ count_bytes(struct counting *c, uint32_t column)
         uint64_t key[KEY_WORDS];
         if (counts[value]) {
             make_keys(c, column, rows[value], 1, key, KEY_WORDS);
-            if (add(c, key, rows[value], counts[value]) != WFPSA_OK) {
+            if (!add(c, key, rows[value], counts[value])) {
                 return WFPSA_NO_MEMORY;
             }
         }
@@ -286,8 +286,9 @@ count_bytes(struct counting *c, uint32_t column)
     return WFPSA_OK;
 }
 
+/* Any columns; `numbers`, where it is not NULL, gets the record of each row. */
 static int
-count_any(struct counting *c, const uint32_t *columns, unsigned column_count)
+count_any(struct counting *c, const uint32_t *columns, unsigned column_count, uint32_t *numbers)
 {
     uint64_t keys[BLOCK_ROWS * 2 * KEY_WORDS];
     const unsigned stride = column_count * KEY_WORDS;
@@ -297,8 +298,12 @@ count_any(struct counting *c, const uint32_t *columns, unsigned column_count)
             make_keys(c, columns[i], row, rows, keys + i * KEY_WORDS, stride);
         }
         for (uint64_t i = 0; i < rows; i++) {
-            if (add(c, keys + i * stride, row + i, 1) != WFPSA_OK) {
+            uint32_t found = add(c, keys + i * stride, row + i, 1);
+            if (!found) {
                 return WFPSA_NO_MEMORY;
+            }
+            if (numbers) {
+                numbers[row + i] = found - 1;
             }
         }
     }
@@ -333,24 +338,41 @@ compare_pairs(const void *left, const void *right)
     return compare_records(left, right, 2 * KEY_WORDS + 2);
 }
 
+/* All that counting needs before it looks at a row. */
+static int
+begin(struct counting *c, const uint32_t *columns, unsigned column_count)
+{
+    const void *cells;
+    int status = c->view->length <= ROWS_MAX ? grow(c) : WFPSA_NO_MEMORY;
+    for (unsigned i = 0; status == WFPSA_OK && i <= column_count; i++) { /* a selection's cells, and its presence */
+        status = wfpsa_columns_cells(c->view->columns, i < column_count ? columns[i] : WFPSA_PRESENCE, &cells);
+    }
+    for (unsigned i = 0; status == WFPSA_OK && i < column_count; i++) {
+        if (wfpsa_column_info(columns[i])->kind == WFPSA_TEXT && !c->ranks) {
+            status = rank_names(c, columns, column_count);
+        }
+    }
+    return status;
+}
+
+static void
+end(struct counting *c)
+{
+    wfpsa_free(c->ranks);
+    wfpsa_free(c->records);
+    wfpsa_free(c->slots);
+}
+
 int
 wfpsa_count(const struct wfpsa_rows *view, const uint32_t *columns, unsigned column_count,
             const struct wfpsa_prefix *prefix, struct wfpsa_group **groups, uint64_t *group_count)
 {
     struct counting c = {view, prefix, NULL, NULL, 0, 0, column_count * KEY_WORDS + 2, NULL, 0};
-    const void *cells;
-    int status = view->length <= ROWS_MAX ? grow(&c) : WFPSA_NO_MEMORY;
-    for (unsigned i = 0; status == WFPSA_OK && i <= column_count; i++) { /* a selection's cells, and its presence */
-        status = wfpsa_columns_cells(view->columns, i < column_count ? columns[i] : WFPSA_PRESENCE, &cells);
-    }
-    for (unsigned i = 0; status == WFPSA_OK && i < column_count; i++) {
-        if (wfpsa_column_info(columns[i])->kind == WFPSA_TEXT && !c.ranks) {
-            status = rank_names(&c, columns, column_count);
-        }
-    }
+    int status = begin(&c, columns, column_count);
     if (status == WFPSA_OK) {
-        status = column_count == 1 && wfpsa_column_info(columns[0])->width == 1 ? count_bytes(&c, columns[0])
-                                                                                : count_any(&c, columns, column_count);
+        status = column_count == 1 && wfpsa_column_info(columns[0])->width == 1
+                     ? count_bytes(&c, columns[0])
+                     : count_any(&c, columns, column_count, NULL);
     }
     *groups = status == WFPSA_OK ? wfpsa_allocate(c.count, sizeof **groups) : NULL;
     if (*groups) {
@@ -362,10 +384,21 @@ wfpsa_count(const struct wfpsa_rows *view, const uint32_t *columns, unsigned col
         }
         *group_count = c.count;
     }
-    wfpsa_free(c.ranks);
-    wfpsa_free(c.records);
-    wfpsa_free(c.slots);
+    end(&c);
     return *groups ? WFPSA_OK : WFPSA_NO_MEMORY;
+}
+
+int
+wfpsa_number(const struct wfpsa_rows *view, uint32_t column, uint32_t *numbers, uint64_t *value_count)
+{
+    struct counting c = {view, NULL, NULL, NULL, 0, 0, KEY_WORDS + 2, NULL, 0};
+    int status = begin(&c, &column, 1);
+    if (status == WFPSA_OK) {
+        status = count_any(&c, &column, 1, numbers);
+    }
+    *value_count = c.count;
+    end(&c);
+    return status;
 }
 
 void

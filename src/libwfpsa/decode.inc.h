@@ -161,18 +161,22 @@ DECODE_SA(struct wfpsa_columns *columns, struct sa_block *sa, unsigned row, cons
             memset(&sa->key_module[row], 0, 16);
         }
     }
+    /* The peer most often has the same names in both directions, of which the inbound one comes first. */
+    const struct sa_block *before = &columns->builder->block.in;
     const IPSEC_ID0 *id = details->saBundle.ipsecId;
     if (wants & WANT_MAIN_MODE) {
         const uint16_t *name = id ? (const uint16_t *)id->mmTargetName : NULL;
+        uint32_t likely = sa != before ? before->main_mode_target[row] : 0;
         sa->main_mode_target[row] = 0;
-        if (!names_code(&columns->builder->names, &columns->strings, name, &sa->main_mode_target[row])) {
+        if (!names_code(&columns->builder->names, &columns->strings, name, likely, &sa->main_mode_target[row])) {
             return 0;
         }
     }
     if (wants & WANT_EXTENDED_MODE) {
         const uint16_t *name = id ? (const uint16_t *)id->emTargetName : NULL;
+        uint32_t likely = sa != before ? before->extended_mode_target[row] : 0;
         sa->extended_mode_target[row] = 0;
-        if (!names_code(&columns->builder->names, &columns->strings, name, &sa->extended_mode_target[row])) {
+        if (!names_code(&columns->builder->names, &columns->strings, name, likely, &sa->extended_mode_target[row])) {
             return 0;
         }
     }
@@ -272,7 +276,9 @@ APPEND(struct wfpsa_columns *columns, CONTEXT *const *page, uint32_t count, cons
         WIPE_DETAILS(context->outboundSa);
     }
     flush(columns, row);
-    WIPE_PAGE(page + i, count - i);
+    if (i < count) {
+        WIPE_PAGE(page + i, count - i);
+    }
     return status;
 }
 

@@ -132,6 +132,7 @@ fetch(struct wfpsa_enumeration *enumeration)
     const struct wfpsa_backend *backend = session->backend;
     struct page page;
     UINT32 count = 0;
+    uint64_t began;
     memset(&page, 0, sizeof page);
     page.wanted = enumeration->page_size;
     page.status = wfpsa_session_enter(session);
@@ -142,13 +143,15 @@ fetch(struct wfpsa_enumeration *enumeration)
     if (!enumeration->handle) {
         page.status = WFPSA_CLOSED;
     } else if (enumeration->version == 0) {
-        page.status = wfpsa_outcome_of(
-            backend->sa_context_enum0(session->engine, enumeration->handle, page.wanted, &page.page0, &count),
-            "IPsecSaContextEnum0", &page.failure);
+        DWORD code =
+            METERED(enumerate, began,
+                    backend->sa_context_enum0(session->engine, enumeration->handle, page.wanted, &page.page0, &count));
+        page.status = wfpsa_outcome_of(code, "IPsecSaContextEnum0", &page.failure);
     } else {
-        page.status = wfpsa_outcome_of(
-            backend->sa_context_enum1(session->engine, enumeration->handle, page.wanted, &page.page1, &count),
-            "IPsecSaContextEnum1", &page.failure);
+        DWORD code =
+            METERED(enumerate, began,
+                    backend->sa_context_enum1(session->engine, enumeration->handle, page.wanted, &page.page1, &count));
+        page.status = wfpsa_outcome_of(code, "IPsecSaContextEnum1", &page.failure);
     }
     page.count = page.status == WFPSA_OK ? count : 0;
     if (enumeration->tunes && page.count >= page.wanted) {
@@ -226,15 +229,14 @@ fetcher_main(void *argument)
 static void
 fetcher_end(struct wfpsa_enumeration *enumeration)
 {
-    if (!enumeration->running) {
-        return;
+    if (enumeration->running) {
+        wfpsa_mutex_lock(&enumeration->mutex);
+        enumeration->stop = 1;
+        wfpsa_condition_broadcast(&enumeration->change);
+        wfpsa_mutex_unlock(&enumeration->mutex);
+        wfpsa_thread_join(&enumeration->fetcher);
+        enumeration->running = 0;
     }
-    wfpsa_mutex_lock(&enumeration->mutex);
-    enumeration->stop = 1;
-    wfpsa_condition_broadcast(&enumeration->change);
-    wfpsa_mutex_unlock(&enumeration->mutex);
-    wfpsa_thread_join(&enumeration->fetcher);
-    enumeration->running = 0;
     if (enumeration->filled) {
         discard(enumeration, &enumeration->ahead);
         enumeration->filled = 0;
@@ -247,7 +249,9 @@ next_page(struct wfpsa_enumeration *enumeration)
 {
     struct page page;
     if (!enumeration->running) {
-        return fetch(enumeration);
+        page = enumeration->filled ? enumeration->ahead : fetch(enumeration);
+        enumeration->filled = 0;
+        return page;
     }
     wfpsa_mutex_lock(&enumeration->mutex);
     while (!enumeration->filled) {
@@ -309,10 +313,14 @@ wfpsa_enumeration_open(struct wfpsa_session *session, uint32_t version, uint32_t
     }
     int status = wfpsa_session_enter(session);
     if (status == WFPSA_OK) {
-        DWORD code = session->backend->sa_context_create_enum_handle(session->engine, template, &opened->handle);
+        uint64_t began;
+        DWORD code =
+            METERED(enumerate, began,
+                    session->backend->sa_context_create_enum_handle(session->engine, template, &opened->handle));
         if (template && template_refused(code)) {
             opened->pushed_down = 0;
-            code = session->backend->sa_context_create_enum_handle(session->engine, NULL, &opened->handle);
+            code = METERED(enumerate, began,
+                           session->backend->sa_context_create_enum_handle(session->engine, NULL, &opened->handle));
         }
         status = wfpsa_outcome_of(code, "IPsecSaContextCreateEnumHandle0", failure);
         if (status == WFPSA_OK) {
@@ -340,6 +348,27 @@ void
 wfpsa_enumeration_prefetch(struct wfpsa_enumeration *enumeration)
 {
     enumeration->prefetches = 1;
+}
+
+void
+wfpsa_enumeration_await(struct wfpsa_enumeration *enumeration)
+{
+    if (enumeration->session->process != wfpsa_process_id() || wfpsa_atomic_load(&enumeration->session->closing)) {
+        return;
+    }
+    if (!enumeration->running) {
+        if (!enumeration->filled) {
+            enumeration->ahead = fetch(enumeration);
+            enumeration->filled = 1;
+        }
+        return;
+    }
+    wfpsa_mutex_lock(&enumeration->mutex);
+    while (!enumeration->filled) {
+        enumeration->awaited = 1;
+        wfpsa_condition_wait(&enumeration->change, &enumeration->mutex);
+    }
+    wfpsa_mutex_unlock(&enumeration->mutex);
 }
 
 int
@@ -382,7 +411,9 @@ destroy(struct wfpsa_enumeration *enumeration)
         link = &(*link)->next;
     }
     *link = enumeration->next;
-    DWORD code = session->backend->sa_context_destroy_enum_handle(session->engine, enumeration->handle);
+    uint64_t began;
+    DWORD code = METERED(enumerate, began,
+                         session->backend->sa_context_destroy_enum_handle(session->engine, enumeration->handle));
     enumeration->handle = NULL;
     return code;
 }

@@ -17,7 +17,7 @@ struct wfpsa_subscription {
 
     wfpsa_mutex mutex; /* guards the rest */
     wfpsa_condition news;
-    int ended;
+    int ended, woken;
     uint32_t capacity, first, count;
     uint64_t lost; /* since the last event that came in */
     struct wfpsa_event *ring;
@@ -82,9 +82,11 @@ wfpsa_subscription_open(struct wfpsa_session *session, const struct wfpsa_subnet
     wanted.enumTemplate = wfpsa_template_fill(&filled, subnets);
     int status = wfpsa_session_enter(session);
     if (status == WFPSA_OK) {
-        status = wfpsa_outcome_of(
-            session->backend->sa_context_subscribe(session->engine, &wanted, on_change, opened, &opened->handle),
-            "IPsecSaContextSubscribe0", failure);
+        uint64_t began;
+        DWORD code = METERED(
+            session, began,
+            session->backend->sa_context_subscribe(session->engine, &wanted, on_change, opened, &opened->handle));
+        status = wfpsa_outcome_of(code, "IPsecSaContextSubscribe0", failure);
         if (status == WFPSA_OK) {
             opened->next = session->subscriptions;
             session->subscriptions = opened;
@@ -152,7 +154,8 @@ unsubscribe(struct wfpsa_subscription *subscription, int kept, struct wfpsa_fail
     subscription->ending = 1;
     session->unsubscribing++;
     wfpsa_session_leave(session);
-    DWORD code = session->backend->sa_context_unsubscribe(session->engine, handle);
+    uint64_t began;
+    DWORD code = METERED(session, began, session->backend->sa_context_unsubscribe(session->engine, handle));
     wfpsa_session_lock(session);
     session->unsubscribing--;
     subscription->ending = 0;
@@ -248,12 +251,25 @@ wfpsa_subscription_wait(struct wfpsa_subscription *subscription, uint64_t wait_m
     }
     uint64_t now = wfpsa_monotonic_ns(), end = now + (wait_ms < 1000000000u ? wait_ms * 1000000u : UINT64_MAX / 2);
     wfpsa_mutex_lock(&subscription->mutex);
-    while (subscription->count == 0 && subscription->lost == 0 && !subscription->ended && now < end) {
+    while (subscription->count == 0 && subscription->lost == 0 && !subscription->ended && !subscription->woken &&
+           now < end) {
         wfpsa_condition_wait_ns(&subscription->news, &subscription->mutex, end - now);
         now = wfpsa_monotonic_ns();
     }
+    subscription->woken = 0;
     wfpsa_mutex_unlock(&subscription->mutex);
     return WFPSA_OK;
+}
+
+void
+wfpsa_subscription_wake(struct wfpsa_subscription *subscription)
+{
+    if (subscription->session->process == wfpsa_process_id()) {
+        wfpsa_mutex_lock(&subscription->mutex);
+        subscription->woken = 1;
+        wfpsa_condition_broadcast(&subscription->news);
+        wfpsa_mutex_unlock(&subscription->mutex);
+    }
 }
 
 int

@@ -43,7 +43,9 @@ static int
 is_as_seen(struct wfpsa_session *session, const struct wfpsa_expiry *expiry, uint64_t at)
 {
     IPSEC_SA_CONTEXT1 *context = NULL;
-    DWORD code = session->backend->sa_context_get_by_id1(session->engine, expiry->ids[at], &context);
+    uint64_t began;
+    DWORD code =
+        METERED(get, began, session->backend->sa_context_get_by_id1(session->engine, expiry->ids[at], &context));
     expiry->codes[at] = code;
     expiry->outcomes[at] = code == ERROR_SUCCESS ? WFPSA_CHANGED : outcome_for(code);
     if (!context) {
@@ -69,7 +71,8 @@ expire_one(struct wfpsa_session *session, const struct wfpsa_expiry *expiry, uin
         expiry->attempts[at] += expiry->attempts[at] < UINT8_MAX;
     }
     if (!expiry->seen || is_as_seen(session, expiry, at)) {
-        DWORD code = session->backend->sa_context_expire(session->engine, expiry->ids[at]);
+        uint64_t began;
+        DWORD code = METERED(expire, began, session->backend->sa_context_expire(session->engine, expiry->ids[at]));
         expiry->codes[at] = code;
         expiry->outcomes[at] = outcome_for(code);
     }
@@ -97,6 +100,11 @@ wfpsa_session_expire_with_care(struct wfpsa_session *session, const struct wfpsa
             continue;
         }
         *lost = expire_one(session, expiry, at);
+        if (expiry->stop_at_failure &&
+            (expiry->outcomes[at] == WFPSA_DENIED || expiry->outcomes[at] == WFPSA_FAILED)) {
+            at++;
+            break;
+        }
         if (at + 1 >= next_look || expiry->outcomes[at] == WFPSA_FAILED) {
             uint64_t before = now;
             now = wfpsa_coarse_ms();
@@ -121,6 +129,6 @@ int
 wfpsa_session_expire(struct wfpsa_session *session, const uint64_t *ids, uint64_t count, uint64_t slice_ms,
                      uint64_t *done, uint8_t *outcomes, uint32_t *codes, int *lost)
 {
-    const struct wfpsa_expiry expiry = {ids, outcomes, codes, NULL, NULL, NULL, NULL};
+    const struct wfpsa_expiry expiry = {ids, outcomes, codes, NULL, NULL, NULL, NULL, 0};
     return wfpsa_session_expire_with_care(session, &expiry, count, slice_ms, done, lost);
 }

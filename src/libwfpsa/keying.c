@@ -130,13 +130,15 @@ wfpsa_session_create(struct wfpsa_session *session, const struct wfpsa_traffic *
     tunnel.virtualIfTunnelId = outbound->virtual_tunnel_id;
     tunnel.trafficSelectorId = outbound->traffic_selector_id;
     int has_tunnel = tunnel.virtualIfTunnelId || tunnel.trafficSelectorId;
+    uint64_t began;
     int status = wfpsa_session_enter(session);
     if (status != WFPSA_OK) {
         return status;
     }
-    status = wfpsa_outcome_of(
-        session->backend->sa_context_create1(session->engine, &traffic, has_tunnel ? &tunnel : NULL, NULL, &made),
-        "IPsecSaContextCreate1", failure);
+    status = wfpsa_outcome_of(METERED(change, began,
+                                      session->backend->sa_context_create1(session->engine, &traffic,
+                                                                           has_tunnel ? &tunnel : NULL, NULL, &made)),
+                              "IPsecSaContextCreate1", failure);
     wfpsa_session_leave(session);
     *id = made;
     return status;
@@ -154,16 +156,19 @@ wfpsa_session_spi(struct wfpsa_session *session, uint64_t id, const struct wfpsa
     fill_encapsulation(&encapsulation, inbound);
     wanted.ipVersion = version_of(inbound->ip_version);
     wanted.inboundUdpEncapsulation = is_encapsulated(inbound) ? &encapsulation : NULL;
+    uint64_t began;
     int status = wfpsa_session_enter(session);
     if (status != WFPSA_OK) {
         return status;
     }
     if (*spi) {
-        status = wfpsa_outcome_of(session->backend->sa_context_set_spi(session->engine, id, &wanted, *spi),
-                                  "IPsecSaContextSetSpi0", failure);
+        status = wfpsa_outcome_of(
+            METERED(change, began, session->backend->sa_context_set_spi(session->engine, id, &wanted, *spi)),
+            "IPsecSaContextSetSpi0", failure);
     } else {
-        status = wfpsa_outcome_of(session->backend->sa_context_get_spi1(session->engine, id, &wanted, &got),
-                                  "IPsecSaContextGetSpi1", failure);
+        status = wfpsa_outcome_of(
+            METERED(change, began, session->backend->sa_context_get_spi1(session->engine, id, &wanted, &got)),
+            "IPsecSaContextGetSpi1", failure);
     }
     wfpsa_session_leave(session);
     *spi = got;
@@ -177,16 +182,19 @@ wfpsa_session_add(struct wfpsa_session *session, uint64_t id, int direction, con
     IPSEC_SA_BUNDLE1 filled;
     struct bundle_parts parts;
     fill_bundle(&filled, &parts, bundle);
+    uint64_t began;
     int status = wfpsa_session_enter(session);
     if (status != WFPSA_OK) {
         return status;
     }
     if (direction == WFPSA_INBOUND) {
-        status = wfpsa_outcome_of(session->backend->sa_context_add_inbound1(session->engine, id, &filled),
-                                  "IPsecSaContextAddInbound1", failure);
+        status = wfpsa_outcome_of(
+            METERED(change, began, session->backend->sa_context_add_inbound1(session->engine, id, &filled)),
+            "IPsecSaContextAddInbound1", failure);
     } else {
-        status = wfpsa_outcome_of(session->backend->sa_context_add_outbound1(session->engine, id, &filled),
-                                  "IPsecSaContextAddOutbound1", failure);
+        status = wfpsa_outcome_of(
+            METERED(change, began, session->backend->sa_context_add_outbound1(session->engine, id, &filled)),
+            "IPsecSaContextAddOutbound1", failure);
     }
     wfpsa_session_leave(session);
     return status;
@@ -236,12 +244,14 @@ wfpsa_session_update(struct wfpsa_session *session, uint64_t id, uint64_t flags,
 {
     struct context_parts parts;
     fill_context(&parts, id, inbound, outbound);
+    uint64_t began;
     int status = wfpsa_session_enter(session);
     if (status != WFPSA_OK) {
         return status;
     }
-    status = wfpsa_outcome_of(session->backend->sa_context_update(session->engine, flags, &parts.context),
-                              "IPsecSaContextUpdate0", failure);
+    status = wfpsa_outcome_of(
+        METERED(change, began, session->backend->sa_context_update(session->engine, flags, &parts.context)),
+        "IPsecSaContextUpdate0", failure);
     wfpsa_session_leave(session);
     return status;
 }

@@ -5,8 +5,6 @@
 
 #include "memory.h"
 
-#define NAME_UNITS_MAX 32767
-
 /* Length of a name and its hash, four units a round. */
 static uint32_t
 measure(const uint16_t *name, uint64_t *hash)
@@ -160,6 +158,19 @@ is_well_formed(const uint16_t *units, uint32_t length)
     return 1;
 }
 
+/* Whether a name is the one with that code. */
+static int
+is_coded(const struct names *names, uint32_t code, const uint16_t *units)
+{
+    const struct name *known = &names->list[code - 1];
+    const uint16_t *expected = names->units + known->start;
+    uint32_t i = 0;
+    while (i < known->length && units[i] == expected[i]) {
+        i++;
+    }
+    return i == known->length && (i == NAME_UNITS_MAX || units[i] == 0);
+}
+
 /* The code of a name with unpaired surrogates: that of the same name with U+FFFD in their place, so that no text
  * occurs twice among the names. */
 static int
@@ -175,17 +186,21 @@ repaired_code(struct names *names, struct wfpsa_strings *strings, const uint16_t
         repaired[i] = alone ? 0xFFFD : units[i];
     }
     repaired[length] = 0;
-    int done = names_code(names, strings, repaired, code);
+    int done = names_code(names, strings, repaired, 0, code);
     wfpsa_free(repaired);
     return done;
 }
 
 int
-names_code(struct names *names, struct wfpsa_strings *strings, const uint16_t *units, uint32_t *code)
+names_code(struct names *names, struct wfpsa_strings *strings, const uint16_t *units, uint32_t likely, uint32_t *code)
 {
     uint64_t hash;
     uint32_t length, at, found;
     if (!units) {
+        return 1;
+    }
+    if (likely && is_coded(names, likely, units)) {
+        *code = likely;
         return 1;
     }
     length = measure(units, &hash);

@@ -4,6 +4,8 @@
 
 #include "wfpsa/columns.h"
 
+#define NAME_UNITS_MAX 32767
+
 struct name {
     uint64_t hash;
     uint64_t start; /* in units */
@@ -21,8 +23,9 @@ struct names {
 };
 
 /* Sets *code to that of a NUL-terminated UTF-16 name, which joins the strings if it is new; leaves *code alone for
- * NULL. Fails: 0, out of memory. */
-int names_code(struct names *names, struct wfpsa_strings *strings, const uint16_t *units, uint32_t *code);
+ * NULL. `likely` is the code that it may well have, or 0. Fails: 0, out of memory. */
+int names_code(struct names *names, struct wfpsa_strings *strings, const uint16_t *units, uint32_t likely,
+               uint32_t *code);
 
 void names_free(struct names *names);
 

@@ -201,6 +201,14 @@ wfpsa_process_id(void)
     return GetCurrentProcessId();
 }
 
+static inline int
+wfpsa_at_fork(void (*before)(void), void (*after)(void))
+{
+    (void)before;
+    (void)after;
+    return 0; /* processes are not forked here */
+}
+
 #else
 
 typedef pthread_mutex_t wfpsa_mutex;
@@ -378,6 +386,13 @@ static inline uint64_t
 wfpsa_process_id(void)
 {
     return (uint64_t)getpid();
+}
+
+/* Has `before` called before each fork, and `after` after it in both processes. 0, or an error number. */
+static inline int
+wfpsa_at_fork(void (*before)(void), void (*after)(void))
+{
+    return pthread_atfork(before, after, after);
 }
 
 #endif

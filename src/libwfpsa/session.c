@@ -80,8 +80,10 @@ wfpsa_session_open(const struct wfpsa_backend *backend, const uint16_t *server_n
     }
     memset(&wanted, 0, sizeof wanted);
     wanted.txnWaitTimeoutInMSec = lock_wait_ms;
+    uint64_t began;
     int status = wfpsa_outcome_of(
-        backend->engine_open((const WCHAR *)server_name, RPC_C_AUTHN_DEFAULT, NULL, &wanted, &opened->engine),
+        METERED(session, began,
+                backend->engine_open((const WCHAR *)server_name, RPC_C_AUTHN_DEFAULT, NULL, &wanted, &opened->engine)),
         "FwpmEngineOpen0", failure);
     if (status != WFPSA_OK) {
         wfpsa_session_free(opened);
@@ -95,6 +97,7 @@ int
 wfpsa_session_close(struct wfpsa_session *session, struct wfpsa_failure *failure)
 {
     int status = WFPSA_OK;
+    uint64_t began;
     if (session->process != wfpsa_process_id()) {
         return WFPSA_OK; /* the handle, and perhaps a held lock, are the parent's */
     }
@@ -103,7 +106,8 @@ wfpsa_session_close(struct wfpsa_session *session, struct wfpsa_failure *failure
     wfpsa_subscriptions_end(session); /* leaves the lock meanwhile: another thread may close the engine */
     if (session->engine) {
         wfpsa_enumerations_end(session);
-        status = wfpsa_outcome_of(session->backend->engine_close(session->engine), "FwpmEngineClose0", failure);
+        status = wfpsa_outcome_of(METERED(session, began, session->backend->engine_close(session->engine)),
+                                  "FwpmEngineClose0", failure);
         session->engine = NULL;
         wfpsa_subscriptions_bury(session);
     }
@@ -130,15 +134,16 @@ wfpsa_session_get(struct wfpsa_session *session, uint64_t id, struct wfpsa_colum
     const struct wfpsa_backend *backend = session->backend;
     IPSEC_SA_CONTEXT0 *found0 = NULL;
     IPSEC_SA_CONTEXT1 *found1 = NULL;
+    uint64_t began;
     int status = wfpsa_session_enter(session);
     if (status != WFPSA_OK) {
         return status;
     }
     if (columns->version == 0) {
-        status = wfpsa_outcome_of(backend->sa_context_get_by_id0(session->engine, id, &found0),
+        status = wfpsa_outcome_of(METERED(get, began, backend->sa_context_get_by_id0(session->engine, id, &found0)),
                                   "IPsecSaContextGetById0", failure);
     } else {
-        status = wfpsa_outcome_of(backend->sa_context_get_by_id1(session->engine, id, &found1),
+        status = wfpsa_outcome_of(METERED(get, began, backend->sa_context_get_by_id1(session->engine, id, &found1)),
                                   "IPsecSaContextGetById1", failure);
     }
     wfpsa_session_leave(session);
@@ -158,11 +163,12 @@ wfpsa_session_get(struct wfpsa_session *session, uint64_t id, struct wfpsa_colum
 int
 wfpsa_session_delete(struct wfpsa_session *session, uint64_t id, struct wfpsa_failure *failure)
 {
+    uint64_t began;
     int status = wfpsa_session_enter(session);
     if (status != WFPSA_OK) {
         return status;
     }
-    status = wfpsa_outcome_of(session->backend->sa_context_delete_by_id(session->engine, id),
+    status = wfpsa_outcome_of(METERED(change, began, session->backend->sa_context_delete_by_id(session->engine, id)),
                               "IPsecSaContextDeleteById0", failure);
     wfpsa_session_leave(session);
     return status;
@@ -174,18 +180,23 @@ int
 wfpsa_session_transaction(struct wfpsa_session *session, enum wfpsa_transaction step, struct wfpsa_failure *failure)
 {
     const struct wfpsa_backend *backend = session->backend;
+    uint64_t began;
     int status = wfpsa_session_enter(session);
     if (status != WFPSA_OK) {
         return status;
     }
     if (step == WFPSA_COMMIT) {
-        status = wfpsa_outcome_of(backend->transaction_commit(session->engine), "FwpmTransactionCommit0", failure);
+        status = wfpsa_outcome_of(METERED(session, began, backend->transaction_commit(session->engine)),
+                                  "FwpmTransactionCommit0", failure);
     } else if (step == WFPSA_ABORT) {
-        status = wfpsa_outcome_of(backend->transaction_abort(session->engine), "FwpmTransactionAbort0", failure);
+        status = wfpsa_outcome_of(METERED(session, began, backend->transaction_abort(session->engine)),
+                                  "FwpmTransactionAbort0", failure);
     } else {
-        status = wfpsa_outcome_of(
-            backend->transaction_begin(session->engine, step == WFPSA_BEGIN_READ_ONLY ? FWPM_TXN_READ_ONLY : 0),
-            "FwpmTransactionBegin0", failure);
+        status =
+            wfpsa_outcome_of(METERED(session, began,
+                                     backend->transaction_begin(
+                                         session->engine, step == WFPSA_BEGIN_READ_ONLY ? FWPM_TXN_READ_ONLY : 0)),
+                             "FwpmTransactionBegin0", failure);
     }
     wfpsa_session_leave(session);
     return status;
@@ -206,12 +217,13 @@ wfpsa_session_statistics(struct wfpsa_session *session, struct wfpsa_statistics 
                          struct wfpsa_failure *failure)
 {
     IPSEC_STATISTICS1 found;
+    uint64_t began;
     int status = wfpsa_session_enter(session);
     if (status != WFPSA_OK) {
         return status;
     }
-    status =
-        wfpsa_outcome_of(session->backend->get_statistics1(session->engine, &found), "IPsecGetStatistics1", failure);
+    status = wfpsa_outcome_of(METERED(statistics, began, session->backend->get_statistics1(session->engine, &found)),
+                              "IPsecGetStatistics1", failure);
     wfpsa_session_leave(session);
     if (status == WFPSA_OK) {
 #define COPY(group, field, name) statistics->name = found.group.field;

@@ -2,6 +2,7 @@
 #ifndef WFPSA_SESSION_INTERNAL_H
 #define WFPSA_SESSION_INTERNAL_H
 
+#include "meter.h"
 #include "platform.h"
 
 #include "wfpsa/backend.h"

@@ -1,7 +1,6 @@
 """IPsec SA contexts of the Windows Filtering Platform, enumerated and expired at C speed."""
 
 from collections.abc import Sequence as _Sequence
-from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 try:
     from wfpsa._native import CORE_FIELDS, BatchDiff, Column, SaBatch, SaContext, SaDetails
@@ -17,6 +16,7 @@ from wfpsa.enums import (
     ChangeKind,
     CipherConfig,
     CipherType,
+    Guard,
     Outcome,
     PfsGroup,
     TrafficType,
@@ -29,17 +29,22 @@ from wfpsa.errors import (
     EngineUnavailable,
     ExpiryFailed,
     ExpiryInterrupted,
+    GenerationExpired,
     NotFound,
     SessionAborted,
     WfpError,
 )
 from wfpsa.report import ExpiryReport
-from wfpsa.statistics import Statistics
-from wfpsa.subscription import Gap, SaChange, Subscription
 
-if _TYPE_CHECKING:
+TYPE_CHECKING = False  # importing typing takes a third of the whole
+if TYPE_CHECKING:
     from wfpsa.keying import Sa, SaBundle, Traffic
+    from wfpsa.mirror import Mirror, MirrorChanges
     from wfpsa.plan import ExpiryPlan
+    from wfpsa.settle import Settlement
+    from wfpsa.statistics import Statistics
+    from wfpsa.subscription import Gap, SaChange, Subscription
+del TYPE_CHECKING
 
 __all__ = [
     "CORE_FIELDS",
@@ -60,6 +65,10 @@ __all__ = [
     "ExpiryPlan",
     "ExpiryReport",
     "Gap",
+    "GenerationExpired",
+    "Guard",
+    "Mirror",
+    "MirrorChanges",
     "NotFound",
     "Outcome",
     "PfsGroup",
@@ -70,6 +79,7 @@ __all__ = [
     "SaContext",
     "SaDetails",
     "SessionAborted",
+    "Settlement",
     "Statistics",
     "Subscription",
     "Traffic",
@@ -94,15 +104,28 @@ def get_include() -> str:
     return next(iter(spec.submodule_search_locations))
 
 
+_LATER = {
+    "ExpiryPlan": "plan",
+    "Gap": "subscription",
+    "Mirror": "mirror",
+    "MirrorChanges": "mirror",
+    "Sa": "keying",
+    "SaBundle": "keying",
+    "SaChange": "subscription",
+    "Settlement": "settle",
+    "Statistics": "statistics",
+    "Subscription": "subscription",
+    "Traffic": "keying",
+}
+"""The modules of what few need, and whose imports take longer than all the rest."""
+
+
 def __getattr__(name: str) -> object:
-    if name in ("Sa", "SaBundle", "Traffic"):  # few need them, and what they import takes longer than all the rest
-        from wfpsa import keying
+    if name in _LATER:
+        from importlib import import_module
 
-        return getattr(keying, name)
-    if name == "ExpiryPlan":
-        from wfpsa.plan import ExpiryPlan
-
-        return ExpiryPlan
+        found = globals()[name] = getattr(import_module(f"wfpsa.{_LATER[name]}"), name)
+        return found
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 
@@ -111,3 +134,7 @@ def __getattr__(name: str) -> object:
         except PackageNotFoundError:
             raise AttributeError("this wfpsa runs from a checkout and has no version: install it") from None
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

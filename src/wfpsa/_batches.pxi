@@ -193,15 +193,20 @@ cdef class SaBatch:
         """
         return diff_of(self, other)
 
-    def count_by(self, column, other=None, *, prefix=None):
+    def count_by(self, column, other=None, *, prefix=None, limit=None):
         """How often each value of a column occurs: a list of (value, count), the most frequent first.
 
         Values are those of `batch[column]`, None where absent; with `other` they are tuples of the values of both
         columns. `prefix=(16, 48)` counts addresses by network, of 16 bits for IPv4 and 48 for IPv6: they are then shown
-        as `ipaddress` networks. Equally frequent values come in their order: None last, IPv4 networks before IPv6.
+        as `ipaddress` networks. `limit` is how many are wanted at most, None: all. Equally frequent values come in
+        their order: None last, IPv4 networks before IPv6.
         KeyError where there is no such column; ValueError where a prefix is out of range or no column has addresses.
         """
-        return counts_of(self, column, other, prefix)
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
+            raise TypeError(f"limit must be an int or None, not {type(limit).__name__}")
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit must be 0 or more, not {limit}")
+        return counts_of(self, column, other, prefix, limit)
 
     def __repr__(self):
         return f"<SaBatch of {self.length} contexts, {len(self.columns)} columns, from {self.source}>"

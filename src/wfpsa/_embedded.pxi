@@ -63,6 +63,13 @@ cdef class Store:
         with nogil:
             libwfpsa.wfpsa_store_advance(self.store, milliseconds)
 
+    def now(self):
+        """What the clock shows, in seconds since some moment."""
+        cdef uint64_t milliseconds
+        with nogil:
+            milliseconds = libwfpsa.wfpsa_store_now(self.store)
+        return milliseconds / 1000.0
+
     def latency(self, uint64_t per_call_ns, uint64_t per_entry_ns):
         """What each call, and each entry of an enumeration, takes longer."""
         with nogil:

@@ -30,6 +30,9 @@ cdef class Subscription:
     cdef libwfpsa.wfpsa_subscription *subscription
     cdef Session session
 
+cdef class Mirror:
+    cdef libwfpsa.wfpsa_mirror *mirror
+
 # A view of rows start, start + step, ... of shared columns, which may be a selection of other columns' rows.
 cdef class SaBatch:
     cdef libwfpsa.wfpsa_columns *data
@@ -87,6 +90,7 @@ cdef class ExpiryItems:
     cdef uint32_t *codes
     cdef uint8_t *outcomes
     cdef uint8_t *tries
+    cdef uint8_t *guards
     cdef uint64_t count
     cdef uint64_t done
 

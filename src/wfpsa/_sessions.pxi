@@ -222,18 +222,18 @@ cdef class Session:
             if lost or items.done == items.count:
                 return
 
-    def expire_slice(self, ExpiryItems items, uint64_t first, uint64_t stop, bytes skipped, SaBatch seen):
-        """Expires the items from `first` to before `stop` for about 50 ms, but for those with a 1 in `skipped`, each of
-        them only if it is what its row of `seen` says (None: whatever it is). Returns (the next item, whether the
-        session is lost)."""
+    def expire_slice(self, ExpiryItems items, uint64_t first, uint64_t stop, SaBatch seen, bint cautious=False):
+        """Expires the items from `first` to before `stop` for about 50 ms, but for those that a guard spares, each of
+        them only if it is what its row of `seen` says (None: whatever it is); with `cautious` up to the first failure.
+        Returns (the next item, whether the session is lost)."""
         cdef libwfpsa.wfpsa_session *session = self.opened()
         cdef libwfpsa.wfpsa_failure failure
         cdef libwfpsa.wfpsa_expiry expiry = items.expiry()
         cdef uint64_t done = first
         cdef int status, lost = 0
-        if not first <= stop <= items.count or len(skipped) != <Py_ssize_t>items.count:
-            raise ValueError("the items, their range and what is skipped do not fit together")
-        expiry.skipped = <const uint8_t *>PyBytes_AS_STRING(skipped)
+        if not first <= stop <= items.count:
+            raise ValueError(f"there are {items.count} items, not {first} to {stop}")
+        expiry.stop_at_failure = cautious
         if seen is not None:
             if (<uint64_t>seen.length != items.count or seen.step != 1 or <uint64_t>seen.length != seen.data.length
                     or seen.data.selection != NULL):
@@ -406,6 +406,7 @@ cdef class Enumeration:
 
 
 cdef list outcome_members = members_of(_enums.Outcome)
+cdef list guard_members = members_of(_enums.Guard)
 
 
 @cython.final
@@ -462,7 +463,29 @@ cdef class ExpiryItems:
         cdef libwfpsa.wfpsa_expiry expiry
         memset(&expiry, 0, sizeof(expiry))
         expiry.ids, expiry.outcomes, expiry.codes, expiry.attempts = self.ids, self.outcomes, self.codes, self.tries
+        expiry.skipped = self.guards
         return expiry
+
+    def spare(self, bytes guards):
+        """Names the guard of each item that is to be passed over, by its number; 0 where none is."""
+        if <uint64_t>len(guards) != self.count:
+            raise ValueError(f"there are {self.count} items, not {len(guards)}")
+        if self.guards == NULL:
+            self.guards = <uint8_t *>PyMem_Malloc(max(self.count, 1))
+            if self.guards == NULL:
+                raise MemoryError(f"no memory for {self.count} guards")
+        memcpy(self.guards, PyBytes_AS_STRING(guards), self.count)
+
+    def restore(self, uint64_t first, bytes outcomes, bytes codes, bytes attempts):
+        """Puts back what became of items from `first` on: a byte, four bytes and a byte for each."""
+        cdef uint64_t length = len(outcomes)
+        if len(codes) != len(outcomes) * 4 or len(attempts) != len(outcomes):
+            raise ValueError("the outcomes, codes and attempts are not of as many items")
+        if first > self.count or length > self.count - first:
+            raise ValueError(f"there are {self.count} items, not {first} to {first + length}")
+        memcpy(self.outcomes + first, PyBytes_AS_STRING(outcomes), length)
+        memcpy(self.codes + first, PyBytes_AS_STRING(codes), length * 4)
+        memcpy(self.tries + first, PyBytes_AS_STRING(attempts), length)
 
     cdef int allocate(self, uint64_t count) except -1:
         self.ids = <uint64_t *>PyMem_Malloc(max(count, 1) * sizeof(uint64_t))
@@ -480,6 +503,7 @@ cdef class ExpiryItems:
         PyMem_Free(self.codes)
         PyMem_Free(self.outcomes)
         PyMem_Free(self.tries)
+        PyMem_Free(self.guards)
 
     def __len__(self):
         return self.count
@@ -504,27 +528,39 @@ cdef class ExpiryItems:
         """How many times each was tried."""
         return new_column(self, self.tries, libwfpsa.WFPSA_U8, 1, "attempts", None, 0, 1, self.count)
 
+    @property
+    def guard(self):
+        """wfpsa.Guard of each."""
+        if self.guards == NULL:
+            self.spare(bytes(self.count))
+        return new_column(self, self.guards, libwfpsa.WFPSA_ENUM, 1, "guard", guard_members, 0, 1, self.count)
+
     def counts(self, uint64_t first=0, stop=None):
         """How many of a range have each outcome, by its number."""
-        cdef uint64_t at, end = self.count if stop is None else min(<uint64_t>stop, self.count)
+        cdef uint64_t at = first, begun, end = self.count if stop is None else min(<uint64_t>stop, self.count)
         cdef uint64_t totals[256]
+        cdef uint8_t outcome
         memset(totals, 0, sizeof(totals))
-        for at in range(first, end):
-            totals[self.outcomes[at]] += 1
+        while at < end:  # by runs: most often all outcomes are one
+            begun = at
+            outcome = self.outcomes[at]
+            while at < end and self.outcomes[at] == outcome:
+                at += 1
+            totals[outcome] += at - begun
         return {value: totals[value] for value in range(256) if totals[value]}
 
     def __reduce__(self):
-        return unpickled_items, (bytes(self.context_id), bytes(self.outcome), bytes(self.code), bytes(self.attempts))
+        return unpickled_items, (bytes(self.context_id), bytes(self.outcome), bytes(self.code), bytes(self.attempts),
+                                 bytes(self.guard))
 
 
-def unpickled_items(bytes ids, bytes outcomes, bytes codes, bytes attempts):
+def unpickled_items(bytes ids, bytes outcomes, bytes codes, bytes attempts, bytes guards):
     """The items of a pickle; ValueError where the pieces do not fit together."""
     cdef ExpiryItems items = ExpiryItems(memoryview(ids).cast("Q"))
-    if len(outcomes) != items.count or len(codes) != items.count * 4 or len(attempts) != items.count:
+    if {len(outcomes), len(attempts), len(guards)} != {len(items)} or len(codes) != 4 * len(items):
         raise ValueError("the pickled report has columns of different lengths")
-    memcpy(items.outcomes, PyBytes_AS_STRING(outcomes), items.count)
-    memcpy(items.codes, PyBytes_AS_STRING(codes), items.count * 4)
-    memcpy(items.tries, PyBytes_AS_STRING(attempts), items.count)
+    items.restore(0, outcomes, codes, attempts)
+    items.spare(guards)
     items.done = items.count
     return items
 
@@ -543,3 +579,27 @@ cdef object context_id_of(object target, uint64_t at):
 
 
 forbid_instances(Enumeration)
+
+
+# ---- the meter ----
+
+
+CALL_BOUNDS = tuple([libwfpsa.WFPSA_CALL_FIRST_BOUND_NS * 10 ** i / 1e9 for i in range(libwfpsa.WFPSA_CALL_BOUNDS)])
+
+
+def start_meter():
+    """From now on the calls of engines in this process are counted; again: does nothing."""
+    libwfpsa.wfpsa_meter_start()
+
+
+def calls():
+    """{kind: (calls up to each of CALL_BOUNDS and above the one before, and those behind; seconds; failures)}"""
+    cdef libwfpsa.wfpsa_calls made
+    cdef uint32_t kind
+    cdef int at
+    found = {}
+    for kind in range(libwfpsa.WFPSA_CALL_KIND_COUNT):
+        libwfpsa.wfpsa_meter_read(<libwfpsa.wfpsa_call_kind>kind, &made)
+        within = tuple([made.within[at] for at in range(libwfpsa.WFPSA_CALL_BOUNDS + 1)])
+        found[libwfpsa.wfpsa_call_kind_name(kind).decode()] = (within, made.ns / 1e9, made.failures)
+    return found

@@ -30,6 +30,11 @@ cdef class Subscription:
         check(status, &failure)
         PyErr_CheckSignals()
 
+    def wake(self):
+        """Has a wait that goes on, or else the next one, come back at once."""
+        with nogil:
+            libwfpsa.wfpsa_subscription_wake(self.subscription)
+
     def take(self, into):
         """Appends to the deque what is there, each a pair: (kind, context id), or (0, events lost here); False when it
         has ended and all was taken. Nothing that is taken gets lost on the way: no signal handler runs in here."""

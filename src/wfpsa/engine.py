@@ -1,29 +1,37 @@
 """Engines: which one a target names, and what can be asked of it."""
 
+from __future__ import annotations
+
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeVar
 
 from wfpsa import _native
+from wfpsa.audit import Auditor, is_wanted
 from wfpsa.enums import Outcome
-from wfpsa.errors import EngineClosed, EngineUnavailable, ExpiryInterrupted, SessionAborted
-from wfpsa.report import ExpiryReport
-from wfpsa.statistics import Statistics
-from wfpsa.subscription import Subscription
+from wfpsa.errors import EngineClosed, EngineUnavailable, SessionAborted
+from wfpsa.report import ExpiryReport, interrupted
 
+TYPE_CHECKING = False  # importing typing takes a third of the whole
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
     from types import TracebackType
+    from typing import Any, Self, SupportsIndex, TypeVar
 
     from typing_extensions import Buffer
 
     from wfpsa.keying import SaBundle, Traffic
+    from wfpsa.mirror import Mirror
     from wfpsa.plan import ExpiryPlan
+    from wfpsa.statistics import Statistics
+    from wfpsa.subscription import Subscription
 
+    _T = TypeVar("_T")
     Subnet = str | IPv4Network | IPv6Network | IPv4Address | IPv6Address
     Targets = _native.SaBatch | _native.Column[int] | Buffer | Iterable[SupportsIndex | _native.SaContext]
 
@@ -33,13 +41,12 @@ DEFAULT_PAGE_SIZE = 1024
 """Contexts a call, at first: enough to make the call's own cost small, few enough for a page to stay in a cache."""
 
 _SubnetParts = tuple[int, bytes, int]
-_T = TypeVar("_T")
 
 _REOPENINGS = 3
 """How often one read may lose its session and begin anew."""
 
 
-def open_engine(target: str | None = None, *, lock_timeout: float | None = None, reconnect: bool = False) -> "Engine":
+def open_engine(target: str | None = None, *, lock_timeout: float | None = None, reconnect: bool = False) -> Engine:
     """Opens an engine; close it, or use it as a context manager.
 
     `target` is ``"windows:"``, the Windows Filtering Platform of this machine, or ``"embedded:"``, an engine in memory
@@ -85,7 +92,7 @@ def open_engine(target: str | None = None, *, lock_timeout: float | None = None,
     store = _native.Store(name or None)
     if store.created:
         _shape(store, options)
-    return Engine(lambda: _native.Session("embedded", wait_ms, store), target, reconnect=reconnect)
+    return Engine(lambda: _native.Session("embedded", wait_ms, store), target, reconnect=reconnect, clock=store.now)
 
 
 def _lock_wait_ms(lock_timeout: float | None) -> int:
@@ -201,7 +208,7 @@ def _shape(store: _native.Store, options: dict[str, Any]) -> None:
         store.seed(options["contexts"], options.get("seed", 0), options.get("odd", False))
 
 
-def _subnets(local: "Subnet | None", remote: "Subnet | None") -> tuple[_SubnetParts | None, _SubnetParts | None]:
+def _subnets(local: Subnet | None, remote: Subnet | None) -> tuple[_SubnetParts | None, _SubnetParts | None]:
     parts = _native.subnet_parts(local, "local"), _native.subnet_parts(remote, "remote")
     if parts[0] and parts[1] and parts[0][0] != parts[1][0]:
         raise ValueError(f"local and remote must be of one address family, not {local!r} and {remote!r}")
@@ -254,7 +261,7 @@ _UPDATES = {  # IPSEC_SA_BUNDLE_UPDATE_*
 }
 
 
-def _checked_traffic(value: "Traffic") -> "Traffic":
+def _checked_traffic(value: Traffic) -> Traffic:
     from wfpsa.keying import Traffic
 
     if not isinstance(value, Traffic):
@@ -262,7 +269,7 @@ def _checked_traffic(value: "Traffic") -> "Traffic":
     return value
 
 
-def _checked_bundle(value: "SaBundle") -> "SaBundle":
+def _checked_bundle(value: SaBundle) -> SaBundle:
     from wfpsa.keying import SaBundle
 
     if not isinstance(value, SaBundle):
@@ -273,12 +280,20 @@ def _checked_bundle(value: "SaBundle") -> "SaBundle":
 class Engine:
     """An open engine: one session of it, which threads may share; calls are served one at a time.
 
-    A context manager. After `close()` every call raises EngineClosed, as it does in a forked child of the process that
-    opened it. Errors of the OS are WfpErrors that name the function and the code.
+    A context manager, also for `async with`. After `close()` every call raises EngineClosed, as it does in a forked
+    child of the process that opened it. Errors of the OS are WfpErrors that name the function and the code.
     """
 
-    def __init__(self, connect: Callable[[], _native.Session], target: str, *, reconnect: bool = False) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], _native.Session],
+        target: str,
+        *,
+        reconnect: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._connect: Callable[[], _native.Session] | None = connect  # None once closed
+        self._clock = clock
         self._session = connect()
         self._reopening = Lock()
         self._in_transaction: _native.Session | None = None
@@ -301,10 +316,18 @@ class Engine:
         Raises EngineClosed after `close()` or in a forked child, EngineUnavailable while the service does not run; the
         old session is then still there.
         """
-        if os.getpid() != self._process:
-            raise EngineClosed(message="the engine was opened by another process: open one after the fork")
+        self._connection()
         with self._reopening:
             self._replace()
+
+    def _connection(self) -> Callable[[], _native.Session]:
+        """What opens sessions of this engine; EngineClosed after `close()` and in a forked child."""
+        if os.getpid() != self._process:
+            raise EngineClosed(message="the engine was opened by another process: open one after the fork")
+        connect = self._connect
+        if connect is None:
+            raise EngineClosed()
+        return connect
 
     def _replace(self) -> None:
         """A new session instead of the present one; called with the lock held."""
@@ -346,8 +369,8 @@ class Engine:
     def snapshot(
         self,
         *,
-        local: "Subnet | None" = None,
-        remote: "Subnet | None" = None,
+        local: Subnet | None = None,
+        remote: Subnet | None = None,
         fields: Iterable[str] | None = None,
         version: int = 1,
         page_size: int | None = None,
@@ -383,11 +406,34 @@ class Engine:
 
         return self._read(whole)
 
+    async def snapshot_async(
+        self,
+        *,
+        local: Subnet | None = None,
+        remote: Subnet | None = None,
+        fields: Iterable[str] | None = None,
+        version: int = 1,
+        page_size: int | None = None,
+        prefetch: bool = True,
+    ) -> _native.SaBatch:
+        """What `snapshot` returns or raises, while the event loop goes on: a thread takes it.
+
+        Where the task is cancelled it ends at once, and the snapshot goes on by itself, to be dropped; until it is done
+        other calls of this engine wait for it. Raises RuntimeError where no event loop runs.
+        """
+        from wfpsa.aio import off_loop
+
+        return await off_loop(
+            lambda: self.snapshot(
+                local=local, remote=remote, fields=fields, version=version, page_size=page_size, prefetch=prefetch
+            )
+        )
+
     def pages(
         self,
         *,
-        local: "Subnet | None" = None,
-        remote: "Subnet | None" = None,
+        local: Subnet | None = None,
+        remote: Subnet | None = None,
         fields: Iterable[str] | None = None,
         version: int = 1,
         page_size: int | None = None,
@@ -444,10 +490,12 @@ class Engine:
         Raises AccessDenied, EngineTimeout, SessionAborted, EngineClosed; WfpError (FWP_E_TXN_IN_PROGRESS) inside a
         transaction.
         """
+        from wfpsa.statistics import Statistics
+
         return Statistics(**self._read(lambda session: session.statistics()))
 
     def subscribe(
-        self, *, local: "Subnet | None" = None, remote: "Subnet | None" = None, capacity: int = 65536
+        self, *, local: Subnet | None = None, remote: Subnet | None = None, capacity: int = 65536
     ) -> Subscription:
         """Subscribes to additions and deletions of contexts, those between the given subnets where they are given.
 
@@ -459,7 +507,30 @@ class Engine:
         """
         parts = _subnets(local, remote)
         room = _integer(capacity, "capacity", 1, 2**28, "1 to 2**28")
+        from wfpsa.subscription import Subscription
+
         return Subscription(self._session.subscribe(*parts, room))
+
+    def mirror(
+        self,
+        *,
+        fields: Iterable[str] | None = None,
+        reconcile_every: float | None = 300.0,
+        capacity: int = 65536,
+        history: int = 16384,
+    ) -> Mirror:
+        """A live copy of all contexts, with all columns or `fields`, `context_id` among them; close it.
+
+        It has a session of its own, subscribes and lists, and then applies what changes. Every `reconcile_every`
+        seconds all contexts are listed again and compared; None: only after events were lost. `capacity` events may
+        wait; `history` changes are remembered for `Mirror.changes`.
+
+        Raises ValueError or TypeError for bad arguments; AccessDenied where this user may not subscribe
+        (FWPM_ACTRL_SUBSCRIBE), enumerate or read; EngineUnavailable, EngineClosed.
+        """
+        from wfpsa.mirror import make_mirror
+
+        return make_mirror(self._connection(), self._clock, fields, reconcile_every, capacity, history)
 
     @contextmanager
     def transaction(self, *, read_only: bool = False) -> Iterator[None]:
@@ -484,27 +555,66 @@ class Engine:
             if self._in_transaction is session:  # not one that began after a reopen
                 self._in_transaction = None
 
-    def expire(self, targets: "Targets") -> ExpiryReport:
+    def expire(
+        self,
+        targets: Targets,
+        *,
+        sessions: int = 1,
+        max_rate: float | None = None,
+        max_failures: int | None = None,
+        max_failure_ratio: float | None = None,
+        on_progress: Callable[[ExpiryReport], object] | None = None,
+        timeout: float | None = None,
+        verify: bool = False,
+        audit: str | os.PathLike[str] | None = None,
+    ) -> ExpiryReport:
         """Expires contexts in mass: their outbound SAs go at once, their inbound SAs about a minute later.
 
         `targets` is a batch, its `context_id` column, a one-dimensional buffer of native uint64 ids, or an iterable of
         ints and SaContexts. All of it is checked before the first call. The report has an outcome for each target in
-        order; a failed call is an outcome, not an exception. When the session is lost the rest is NOT_ATTEMPTED.
+        order; a failed call is an outcome, not an exception.
+
+        The other arguments are those of `ExpiryPlan.apply`, which says what they do; it is audited likewise, with null
+        for the plan. `verify` needs a batch with the columns `wfpsa.plan.PLAN_FIELDS`. Without any but `audit` nothing
+        is tried again, and when the session is lost the rest is NOT_ATTEMPTED; with one of them that is so where the
+        targets are no such batch. Only plans have journals.
 
         Ctrl-C stops it and raises ExpiryInterrupted, whose `report` says how far it came; so does the `report` that is
         put on whatever else a signal handler raises. Raises TypeError or ValueError for targets that are not context
-        ids, EngineClosed before the first call.
+        ids and for bad arguments, EngineClosed, and OSError where the audit file cannot be opened, before the first
+        call; OSError, with the `report`, where all is done and the audit file cannot be written.
         """
         items = _native.ExpiryItems(targets)
-        report = ExpiryReport(items)
+        report = ExpiryReport(items, targets if isinstance(targets, _native.SaBatch) else None)
+        options = (max_rate, max_failures, max_failure_ratio, timeout, on_progress)
+        if type(sessions) is not int or sessions != 1 or verify is not False or options != (None,) * 5:
+            from wfpsa.plan import at_once
+
+            run = at_once(report, self, (sessions, *options[:4]), verify, on_progress).run
+        else:
+            run = partial(self._expire, items, report)
+        if not is_wanted(audit):
+            return run()
+        self._own_session()  # raises before anything is begun where it is closed
+        nothing = {"plan": None, "reason": None, "resumed": False, "journal": None}
+        with Auditor(audit) as auditor:
+            return auditor.watch(report, run, lambda: {"engine": self.target, "sessions": sessions, **nothing})
+
+    def _expire(self, items: _native.ExpiryItems, report: ExpiryReport) -> ExpiryReport:
+        """Expires without guards, in this session and this thread."""
+        began = time.perf_counter()
         try:
             self._session.expire(items)
-        except KeyboardInterrupt as interrupt:
-            done = len(report) - report.counts[Outcome.NOT_ATTEMPTED]
-            raise ExpiryInterrupted(f"the expiry was interrupted after {done} of {len(report)}", report) from interrupt
         except BaseException as error:
+            report._finish("interrupted", time.perf_counter() - began)
+            if isinstance(error, KeyboardInterrupt):
+                raise interrupted(report) from error
             error.report = report  # type: ignore[attr-defined]
             raise
+        counts, stopped = items.counts(), None
+        if counts.get(Outcome.NOT_ATTEMPTED):
+            stopped = "the engine was closed" if self._connect is None else "the session was lost"
+        report._finish(stopped, time.perf_counter() - began, counts)
         return report
 
     def plan_expiry(
@@ -514,9 +624,9 @@ class Engine:
         max_count: int | None = None,
         expect: int | None = None,
         keep_per_peer: int = 0,
-        exclude: "Targets | None" = None,
+        exclude: Targets | None = None,
         reason: str | None = None,
-    ) -> "ExpiryPlan":
+    ) -> ExpiryPlan:
         """A plan to expire the contexts of a batch, to be reviewed, saved and applied; asks the engine for nothing.
 
         The batch needs the columns of `wfpsa.plan.PLAN_FIELDS` (`CORE_FIELDS` has them). An id that occurs twice is
@@ -550,14 +660,12 @@ class Engine:
 
     def _own_session(self) -> _native.Session:
         """The session of this engine, which closes it itself."""
+        self._connection()
         return self._session
 
     def _another_session(self) -> _native.Session:
         """A new session of the same engine, for the asker to close."""
-        connect = self._connect
-        if connect is None or os.getpid() != self._process:
-            raise EngineClosed()
-        return connect()
+        return self._connection()()
 
     def delete(self, context_id: SupportsIndex) -> None:
         """Deletes the context with that id at once, both directions; NotFound where the engine does not know it."""
@@ -565,7 +673,7 @@ class Engine:
 
     # ---- manual keying: create, get an SPI, add the inbound, add the outbound SA ----
 
-    def create(self, traffic: "Traffic") -> int:
+    def create(self, traffic: Traffic) -> int:
         """Creates a context for that outbound traffic, without an SA yet; returns its id.
 
         In transport mode `traffic.filter_id` is the LUID of the outbound filter. Raises AccessDenied; WfpError
@@ -573,7 +681,7 @@ class Engine:
         """
         return self._session.create(_checked_traffic(traffic))
 
-    def get_spi(self, context_id: SupportsIndex, traffic: "Traffic") -> int:
+    def get_spi(self, context_id: SupportsIndex, traffic: Traffic) -> int:
         """The SPI for the inbound SA of a context: uint32, host order.
 
         `traffic` has the addresses of the outbound traffic and the LUID of the inbound filter. Raises NotFound;
@@ -581,19 +689,19 @@ class Engine:
         """
         return self._session.spi(_context_id(context_id), _checked_traffic(traffic), 0)
 
-    def set_spi(self, context_id: SupportsIndex, traffic: "Traffic", spi: SupportsIndex) -> None:
+    def set_spi(self, context_id: SupportsIndex, traffic: Traffic, spi: SupportsIndex) -> None:
         """As `get_spi`, with an SPI of the caller's choice."""
         number = _integer(spi, "spi", 1, 2**32 - 1, "1 to 2**32 - 1")
         self._session.spi(_context_id(context_id), _checked_traffic(traffic), number)
 
-    def add_inbound(self, context_id: SupportsIndex, bundle: "SaBundle") -> None:
+    def add_inbound(self, context_id: SupportsIndex, bundle: SaBundle) -> None:
         """Adds the inbound SA, whose SPI is the one that was got or set.
 
         Raises NotFound, WfpError (FWP_E_INCOMPATIBLE_SA_STATE out of order, others for a bundle that is refused).
         """
         self._session.add(_context_id(context_id), True, _checked_bundle(bundle))
 
-    def add_outbound(self, context_id: SupportsIndex, bundle: "SaBundle") -> None:
+    def add_outbound(self, context_id: SupportsIndex, bundle: SaBundle) -> None:
         """Adds the outbound SA, with the peer's SPI and the `qm_sa_id` of the inbound one; the context is complete."""
         self._session.add(_context_id(context_id), False, _checked_bundle(bundle))
 
@@ -602,7 +710,7 @@ class Engine:
         context_id: SupportsIndex,
         direction: str,
         *,
-        traffic: "Traffic | None" = None,
+        traffic: Traffic | None = None,
         **values: Any,
     ) -> None:
         """Changes an SA in place; `direction` is "inbound" or "outbound".
@@ -629,15 +737,26 @@ class Engine:
         if os.getpid() == self._process:  # in a forked child the lock may be held by a thread that is not there
             with self._reopening:
                 self._connect = None
+                self._clock = time.monotonic  # and nothing holds the engine any more
         self._session.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: "TracebackType | None"
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        from wfpsa.aio import off_loop
+
+        await off_loop(self.close)
 
     def __repr__(self) -> str:
         return f"<Engine {self.target!r}>"

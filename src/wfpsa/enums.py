@@ -8,6 +8,7 @@ __all__ = [
     "ChangeKind",
     "CipherConfig",
     "CipherType",
+    "Guard",
     "Outcome",
     "PfsGroup",
     "TrafficType",
@@ -115,3 +116,14 @@ class Outcome(IntEnum):
     """No longer the context that the plan saw."""
     NOT_ATTEMPTED = 6
     """The operation ended before this one's turn."""
+
+
+class Guard(IntEnum):
+    """What spares one context of a planned expiry."""
+
+    NONE = 0
+    """Nothing: it is to be expired."""
+    EXCLUDE = 1
+    """It was named as one to be spared."""
+    KEEP_PER_PEER = 2
+    """It is among the highest ids of its remote address."""

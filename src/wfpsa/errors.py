@@ -9,6 +9,7 @@ __all__ = [
     "EngineUnavailable",
     "ExpiryFailed",
     "ExpiryInterrupted",
+    "GenerationExpired",
     "NotFound",
     "SessionAborted",
     "WfpError",
@@ -295,6 +296,10 @@ class ExpiryInterrupted(KeyboardInterrupt):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.args[0], self.report)
+
+
+class GenerationExpired(LookupError):
+    """A mirror does not know what changed since that generation: it is too long ago, or has not come yet."""
 
 
 _BY_CODE: dict[int, type[WfpError]] = {

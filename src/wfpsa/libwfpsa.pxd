@@ -277,6 +277,7 @@ cdef extern from "wfpsa/count.h" nogil:
     int wfpsa_count(const wfpsa_rows *view, const uint32_t *columns, unsigned column_count, const wfpsa_prefix *prefix,
                     wfpsa_group **groups, uint64_t *group_count)
     void wfpsa_groups_free(wfpsa_group *groups)
+    int wfpsa_number(const wfpsa_rows *view, uint32_t column, uint32_t *numbers, uint64_t *value_count)
 
 cdef extern from "wfpsa/layout.h" nogil:
     struct wfpsa_layout:
@@ -342,6 +343,7 @@ cdef extern from "wfpsa/session.h" nogil:
         const uint8_t *skipped
         const wfpsa_columns *seen
         wfpsa_columns *found
+        int stop_at_failure
 
     int wfpsa_session_expire_with_care(wfpsa_session *session, const wfpsa_expiry *expiry, uint64_t stop,
                                        uint64_t slice_ms, uint64_t *done, int *lost)
@@ -424,10 +426,62 @@ cdef extern from "wfpsa/events.h" nogil:
     int wfpsa_subscription_open(wfpsa_session *session, const wfpsa_subnets *subnets, uint32_t capacity,
                                 wfpsa_subscription **subscription, wfpsa_failure *failure)
     int wfpsa_subscription_wait(wfpsa_subscription *subscription, uint64_t wait_ms)
+    void wfpsa_subscription_wake(wfpsa_subscription *subscription)
     int wfpsa_subscription_take(wfpsa_subscription *subscription, wfpsa_event *events, uint32_t room, uint32_t *taken,
                                 uint64_t *lost)
     int wfpsa_subscription_close(wfpsa_subscription *subscription, wfpsa_failure *failure)
     void wfpsa_subscription_free(wfpsa_subscription *subscription)
+
+cdef extern from "wfpsa/meter.h" nogil:
+    enum:
+        WFPSA_CALL_BOUNDS
+        WFPSA_CALL_FIRST_BOUND_NS
+        WFPSA_CALL_KIND_COUNT
+    enum wfpsa_call_kind:
+        pass
+    struct wfpsa_calls:
+        int64_t *within
+        int64_t ns
+        int64_t failures
+
+    void wfpsa_meter_start()
+    void wfpsa_meter_read(wfpsa_call_kind kind, wfpsa_calls *calls)
+    const char *wfpsa_call_kind_name(uint32_t index)
+
+cdef extern from "wfpsa/mirror.h" nogil:
+    struct wfpsa_mirror
+    struct wfpsa_drift:
+        uint64_t listed
+        uint64_t added
+        uint64_t removed
+        uint64_t changed
+    struct wfpsa_mirror_state:
+        uint64_t contexts
+        uint64_t generation
+        uint64_t oldest
+        uint64_t marked
+        uint64_t one_sided
+        uint64_t reads
+        uint64_t came
+        uint64_t went
+        uint64_t differed
+        uint64_t bytes
+
+    int wfpsa_mirror_new(const uint8_t *wanted, uint32_t history, wfpsa_mirror **mirror)
+    void wfpsa_mirror_free(wfpsa_mirror *mirror)
+    int wfpsa_mirror_pull(wfpsa_mirror *mirror, wfpsa_subscription *subscription, uint64_t *lost)
+    int wfpsa_mirror_read(wfpsa_mirror *mirror, wfpsa_session *session, uint64_t now, uint32_t most, uint32_t *done,
+                          wfpsa_failure *failure)
+    uint64_t wfpsa_mirror_due(wfpsa_mirror *mirror)
+    void wfpsa_mirror_reconcile_begin(wfpsa_mirror *mirror, int anew)
+    int wfpsa_mirror_reconcile_page(wfpsa_mirror *mirror, wfpsa_enumeration *enumeration, uint64_t now, int *more,
+                                    wfpsa_failure *failure)
+    int wfpsa_mirror_reconcile_end(wfpsa_mirror *mirror, wfpsa_drift *drift)
+    int wfpsa_mirror_snapshot(wfpsa_mirror *mirror, wfpsa_columns **batch, uint64_t *generation)
+    int wfpsa_mirror_changes(wfpsa_mirror *mirror, uint64_t since, wfpsa_columns **came, wfpsa_columns **went,
+                             wfpsa_columns **differ, uint64_t *generation)
+    void wfpsa_mirror_look(wfpsa_mirror *mirror, wfpsa_mirror_state *state)
+    int wfpsa_mirror_first_seen(wfpsa_mirror *mirror, uint64_t id, uint64_t *since)
 
 cdef extern from "wfpsa/arrow.h" nogil:
     struct ArrowSchema:
@@ -484,6 +538,7 @@ cdef extern from "wfpsa/embedded.h" nogil:
     uint64_t wfpsa_store_count(wfpsa_store *store)
     void wfpsa_store_clock(wfpsa_store *store, int manual)
     void wfpsa_store_advance(wfpsa_store *store, uint64_t milliseconds)
+    uint64_t wfpsa_store_now(wfpsa_store *store)
     void wfpsa_store_latency(wfpsa_store *store, uint64_t per_call_ns, uint64_t per_entry_ns)
     void wfpsa_store_rights(wfpsa_store *store, int rights)
     int wfpsa_store_fail(wfpsa_store *store, const char *function, uint64_t nth, uint32_t code)

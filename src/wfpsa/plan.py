@@ -7,14 +7,17 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from wfpsa import _native
-from wfpsa.enums import TrafficType
+from wfpsa.audit import Auditor
+from wfpsa.enums import Guard, TrafficType
 from wfpsa.expiry import Application, Limits, Place
+from wfpsa.journal import Journal, Recorded, read
 from wfpsa.report import ExpiryReport
 from wfpsa.saved import placed
 
@@ -25,6 +28,7 @@ SCHEMA_VERSION = 1
 PLAN_FIELDS = (
     "context_id",
     "traffic_type",
+    "local_address",
     "remote_address",
     "spi_out",
     "mm_sa_id_out",
@@ -36,6 +40,7 @@ BOOT_TOLERANCE = 120.0
 SHOWN = 5
 
 _FORMAT = "wfpsa expiry plan"
+_ADDRESSES = ("local_address", "remote_address")
 _FACTS = ("engine", "backend", "host", "boot_time", "reason", "max_count", "expect", "keep_per_peer", "repeated")
 """What goes into a file as it is."""
 
@@ -56,8 +61,10 @@ class ExpiryPlan:
 
     contexts: _native.SaBatch
     """The contexts, as they were: a batch with the columns `PLAN_FIELDS`, in the order they were given."""
-    skipped: frozenset[int]
-    """The ids among them that are to be spared."""
+    excluded: frozenset[int]
+    """The ids among them that were named as to be spared."""
+    kept: frozenset[int]
+    """The other ids among them that are spared as the highest of their remote address."""
     engine: str
     """The target of the engine that it was made for."""
     backend: str
@@ -80,6 +87,28 @@ class ExpiryPlan:
     """How many ids were given again, and kept once."""
     loaded: bool = False
     """Whether it comes from a file."""
+    recorded: Recorded | None = None
+    """What its journal says, where it is resumed from one."""
+
+    @property
+    def skipped(self) -> frozenset[int]:
+        """The ids among them that are to be spared, for the one reason or the other."""
+        return self.excluded | self.kept
+
+    @property
+    def cut_off(self) -> frozenset[int]:
+        """The ids that an earlier run was about to call when it was cut off, without a note of what became of them."""
+        if self.recorded is None:
+            return frozenset()
+        ids = self.contexts["context_id"]
+        return frozenset(ids[row] for row in self.recorded.cut_off)
+
+    @property
+    def left(self) -> int:
+        """How many contexts have no outcome in its journal; all, spared ones too, where it is not resumed."""
+        if self.recorded is None:
+            return len(self.contexts)
+        return sum(stop - first for first, stop in self.recorded.left)
 
     def __len__(self) -> int:
         """How many contexts it would expire: those that are not skipped."""
@@ -108,10 +137,11 @@ class ExpiryPlan:
         return found
 
     def _expired_ones(self) -> _native.SaBatch:
-        if not self.skipped:
+        skipped = self.skipped
+        if not skipped:
             return self.contexts
         ids = self.contexts["context_id"]
-        return self.contexts.take([row for row, number in enumerate(ids) if number not in self.skipped])
+        return self.contexts.take([row for row, number in enumerate(ids) if number not in skipped])
 
     def __str__(self) -> str:
         """A summary to be read before it is applied."""
@@ -129,12 +159,20 @@ class ExpiryPlan:
             lines.append(f"  {len(peers) - SHOWN} other peers: {sum(count for _, count in peers[SHOWN:])}")
         types = [f"{getattr(kind, 'name', kind) or 'no type'} {count}" for kind, count in self.types]
         lines.append(f"types: {', '.join(types) or '-'}")
-        if self.skipped:
-            lines.append(f"spared: {_contexts(len(self.skipped))}")
+        if self.excluded:
+            lines.append(f"spared: {_contexts(len(self.excluded))} by name")
         if self.keep_per_peer:
-            lines.append(f"  of each peer the {self.keep_per_peer} with the highest id, which is a guess at the newest")
+            lines.append(
+                f"spared: {_contexts(len(self.kept))}, of each peer the {self.keep_per_peer} with the highest id, "
+                "which is a guess at the newest"
+            )
         if self.repeated:
             lines.append(f"ids given again, and kept once: {self.repeated}")
+        if self.recorded is not None:
+            lines.append(
+                f"begun before: {_contexts(len(self.contexts) - self.left)} with an outcome, "
+                f"{len(self.recorded.cut_off)} cut off, {self.left} left"
+            )
         lines += [f"STOPPED by a guard: {objection}" for objection in self.objections]
         return "\n".join(lines)
 
@@ -149,9 +187,11 @@ class ExpiryPlan:
         max_rate: float | None = None,
         max_failures: int | None = None,
         max_failure_ratio: float | None = None,
+        journal: str | os.PathLike[str] | None = None,
         on_progress: Callable[[ExpiryReport], object] | None = None,
         timeout: float | None = None,
         verify: bool = True,
+        audit: str | os.PathLike[str] | None = None,
     ) -> ExpiryReport:
         """Expires the contexts of the plan that are not skipped, and reports what became of each, in the plan's order.
 
@@ -167,20 +207,81 @@ class ExpiryPlan:
         the engine's lock, or whose session was lost, is tried again up to three times, in a new session where need be;
         once a session was lost contexts are verified, whatever was asked for. `report.attempts` counts the attempts.
 
+        `journal` is the path of a new file, in which contexts are recorded, on the disk, before they are called, and
+        what became of them after: `ExpiryPlan.resume` goes on from there after a crash. A resumed plan goes on in its
+        own. Where it cannot be written, because the disk is full, nothing more is called.
+
+        `audit`, or the environment variable WFPSA_AUDIT, is the path of a file to which one line of JSON is appended at
+        the end, and the logger ``wfpsa.audit`` gets the same: who, when, host, engine, the plan's checksum, counts.
+
         Raises ValueError for a plan that its guards stop, that was made on another host or before the last boot, or for
-        another engine, and for bad arguments; EngineClosed.
+        another engine, and for bad arguments; FileExistsError where the journal exists, OSError where it or the audit
+        file cannot be begun or another run is at work with the journal, EngineClosed; OSError, with the `report`, where
+        all is done and the audit file cannot be written.
         """
         limits = Limits.checked(sessions, max_rate, max_failures, max_failure_ratio, timeout)
-        if not isinstance(verify, bool):
-            raise TypeError(f"verify must be True or False, not {verify!r}")
+        _check(verify, on_progress)
         if self.loaded and not verify:
-            raise ValueError("a plan that was loaded is applied with verify=True only")
-        self._check_place(engine)
+            raise ValueError("a plan that was loaded or resumed is applied with verify=True only")
+        self.check(engine)
+        engine._own_session()  # raises before anything is begun where it is closed
+        with ExitStack() as ends:
+            auditor = ends.enter_context(Auditor(audit))
+            kept = self._begun_journal(journal)
+            if kept is not None:
+                ends.callback(kept.close)
+            report = self._report()
+            left = None if self.recorded is None else self.recorded.left
+            work = Application(
+                report,
+                engine,
+                limits,
+                seen=self.contexts,
+                verify=verify,
+                on_progress=on_progress,
+                journal=kept,
+                left=left,
+            )
+            return auditor.watch(report, work.run, lambda: self._audited(engine, limits, kept))
+
+    def _begun_journal(self, path: str | os.PathLike[str] | None) -> Journal | None:
+        if self.recorded is not None:
+            if path is not None and os.path.realpath(path) != self.recorded.path:
+                raise ValueError(f"a resumed plan goes on in its own journal, {self.recorded.path!r}")
+            return Journal.go_on(self.recorded)
+        if path is None:
+            return None
+        try:
+            return Journal.begin(path, self._document())
+        except FileExistsError as error:
+            message = "the journal exists; ExpiryPlan.resume goes on with one"
+            raise FileExistsError(error.errno, message, os.fspath(path)) from None
+
+    def _report(self) -> ExpiryReport:
+        """The report at the start: what is spared, and what a journal says."""
+        items = _native.ExpiryItems(self.contexts)
+        if self.skipped:
+            guards = dict.fromkeys(self.kept, Guard.KEEP_PER_PEER) | dict.fromkeys(self.excluded, Guard.EXCLUDE)
+            items.spare(bytes(guards.get(number, 0) for number in self.contexts["context_id"]))
+        if self.recorded is not None:
+            items.restore(0, bytes(self.recorded.outcomes), bytes(self.recorded.codes), bytes(self.recorded.attempts))
+        return ExpiryReport(items, self.contexts, self.cut_off)
+
+    def _audited(self, engine: Place, limits: Limits, journal: Journal | None) -> dict[str, Any]:
+        """What an audit says beside the report."""
+        return {
+            "engine": engine.target,
+            "plan": self.checksum,
+            "reason": self.reason,
+            "sessions": limits.sessions,
+            "resumed": self.recorded is not None,
+            "journal": None if journal is None else journal.path,
+        }
+
+    def check(self, engine: Place) -> None:
+        """Raises ValueError, saying why, where it may not be applied to that engine, here and now."""
         if self.objections:
             raise ValueError(f"the plan may not be applied: {'; '.join(self.objections)}")
-        return Application(self.contexts, self.skipped, engine, limits, verify, on_progress).run()
-
-    def _check_place(self, engine: Place) -> None:
         if self.host != platform.node():
             raise ValueError(f"the plan was made on the host {self.host!r}, this is {platform.node()!r}")
         if abs(self.boot_time - boot_time()) > BOOT_TOLERANCE:
@@ -211,7 +312,7 @@ class ExpiryPlan:
         with open(path, encoding="utf-8") as file:
             try:
                 document = json.load(file)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{os.fspath(path)!r} is no plan: {error}") from error
         try:
             plan = _plan_of(document)
@@ -219,10 +320,32 @@ class ExpiryPlan:
             raise ValueError(f"{os.fspath(path)!r} is no plan: {type(error).__name__} {error}") from error
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)!r} is no plan: {error}") from error
-        age = (datetime.now(UTC) - plan.created).total_seconds()
-        if max_age is not None and age > max_age:
-            raise ValueError(f"the plan is {age:.0f} s old, and at most {max_age:.0f} are allowed")
+        _check_age(plan, max_age)
         return plan
+
+    @staticmethod
+    def resume(journal: str | os.PathLike[str], *, max_age: float | None = None) -> "ExpiryPlan":
+        """The plan of a journal, to go on with what has no outcome there: `apply` attempts only that, and reports all.
+
+        `cut_off` are the ids that were about to be called when the run before was cut off; they are attempted again,
+        as every context is, only if they still are what the plan saw. A torn last record is what a crash leaves; it is
+        recognised, and goes when the plan is applied.
+
+        Raises ValueError for a file that is no journal, was changed, has a later schema, or whose plan is older than
+        `max_age` seconds.
+        """
+        recorded = read(journal)
+        try:
+            plan = _plan_of(recorded.plan)
+        except (KeyError, TypeError, OverflowError, ValueError) as error:
+            raise ValueError(f"the plan in {os.fspath(journal)!r} is none: {type(error).__name__} {error}") from error
+        _check_age(plan, max_age)
+        spared = plan.skipped
+        ids = plan.contexts["context_id"]
+        for row in [row for row in recorded.cut_off if ids[row] in spared]:  # nobody was about to call these
+            recorded.cut_off -= {row}
+            recorded.attempts[row] = 0
+        return replace(plan, recorded=recorded)
 
     @property
     def checksum(self) -> str:
@@ -232,16 +355,18 @@ class ExpiryPlan:
     def _document(self) -> dict[str, Any]:
         whole, presence = _native.batch_and_presence(self.contexts)
         columns: dict[str, list[Any]] = {
-            name: memoryview(whole[name]).tolist() for name in PLAN_FIELDS if name != "remote_address"
+            name: memoryview(whole[name]).tolist() for name in PLAN_FIELDS if name not in _ADDRESSES
         }
-        addresses = bytes(whole["remote_address"])
-        columns["remote_address"] = [addresses[at : at + 16].hex() for at in range(0, len(addresses), 16)]
+        for name in _ADDRESSES:
+            addresses = bytes(whole[name])
+            columns[name] = [addresses[at : at + 16].hex() for at in range(0, len(addresses), 16)]
         document = {
             "format": _FORMAT,
             "schema_version": SCHEMA_VERSION,
             **{name: getattr(self, name) for name in _FACTS},
             "created": self.created.isoformat(),
-            "skipped": sorted(self.skipped),
+            "excluded": sorted(self.excluded),
+            "kept": sorted(self.kept),
             "contexts": {**columns, "presence": list(presence)},
         }
         return {**document, "checksum": _checksum(document)}
@@ -267,15 +392,16 @@ def _plan_of(document: Any) -> ExpiryPlan:
         raise ValueError("its checksum is wrong: it was changed, or is not whole")
     columns = document["contexts"]
     presence = bytes(columns["presence"])
-    cells = {"remote_address": b"".join(bytes.fromhex(text) for text in columns["remote_address"])}
+    cells = {name: b"".join(bytes.fromhex(text) for text in columns[name]) for name in _ADDRESSES}
     widths = {info["name"]: info["width"] for info in _native.column_info()}
     for name in PLAN_FIELDS:
-        if name != "remote_address":
+        if name not in _ADDRESSES:
             cells[name] = b"".join(value.to_bytes(widths[name], sys.byteorder) for value in columns[name])
     batch = _native.unpickled_batch(1, len(presence), cells, presence, (), document["backend"], None)
     facts = {name: document[name] for name in _FACTS}
     created = datetime.fromisoformat(document["created"])
-    return ExpiryPlan(batch, frozenset(document["skipped"]), created=created, loaded=True, **facts)
+    excluded, kept = frozenset(document["excluded"]), frozenset(document["kept"])
+    return ExpiryPlan(batch, excluded, kept, created=created, loaded=True, **facts)
 
 
 def make_plan(
@@ -299,12 +425,14 @@ def make_plan(
         repeated = len(ids) - len(first)
         batch = batch.take(sorted(first.values()))
         ids = batch["context_id"].tolist()
-    spared = set(exclude).intersection(ids)
+    excluded = frozenset(exclude).intersection(ids)
+    kept: frozenset[int] = frozenset()
     if keep_per_peer:
-        spared |= _highest(ids, batch, keep_per_peer, spared)
+        kept = _native.highest_of_each(batch, "remote_address", ids, keep_per_peer, excluded)
     return ExpiryPlan(
         _native.with_columns(batch, PLAN_FIELDS),
-        frozenset(spared),
+        excluded,
+        kept,
         engine=target,
         backend=batch.backend,
         host=platform.node(),
@@ -318,11 +446,32 @@ def make_plan(
     )
 
 
-def _highest(ids: list[int], batch: _native.SaBatch, count: int, spared: set[int]) -> set[int]:
-    """The highest ids of each peer, of those that are not spared anyway."""
-    addresses = bytes(batch["remote_address"])
-    by_peer: dict[bytes, list[int]] = {}
-    for at, number in enumerate(ids):
-        if number not in spared:
-            by_peer.setdefault(addresses[16 * at : 16 * at + 16], []).append(number)
-    return {number for numbers in by_peer.values() for number in sorted(numbers)[-count:]}
+def at_once(
+    report: ExpiryReport,
+    engine: Place,
+    options: tuple[int, float | None, int | None, float | None, float | None],
+    verify: bool,
+    on_progress: Callable[[ExpiryReport], object] | None,
+) -> Application:
+    """What Engine.expire runs where it is given more than targets; the report has their batch, if they are one."""
+    limits = Limits.checked(*options)
+    _check(verify, on_progress)
+    batch = report._contexts
+    missing = [name for name in PLAN_FIELDS if batch is None or name not in batch.columns]
+    if verify and missing:
+        raise ValueError(f"verify needs a batch of contexts as targets, with the columns {', '.join(PLAN_FIELDS)}")
+    seen = None if batch is None or missing else _native.with_columns(batch, PLAN_FIELDS)
+    return Application(report, engine, limits, seen=seen, verify=verify, on_progress=on_progress)
+
+
+def _check(verify: bool, on_progress: Callable[[ExpiryReport], object] | None) -> None:
+    if not isinstance(verify, bool):
+        raise TypeError(f"verify must be True or False, not {verify!r}")
+    if on_progress is not None and not callable(on_progress):
+        raise TypeError(f"on_progress must be a function or None, not {type(on_progress).__name__}")
+
+
+def _check_age(plan: ExpiryPlan, max_age: float | None) -> None:
+    age = (datetime.now(UTC) - plan.created).total_seconds()
+    if max_age is not None and not age <= max_age:
+        raise ValueError(f"the plan is {age:.0f} s old, and at most {max_age:g} s are allowed")

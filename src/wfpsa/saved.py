@@ -1,13 +1,18 @@
 """Saved batches: Arrow IPC files that any Arrow reader opens, and from which a batch comes back as it was."""
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import IO, Any
 
 from wfpsa import _native
+
+TYPE_CHECKING = False  # importing typing takes a third of the whole
+if TYPE_CHECKING:
+    from typing import IO, Any
 
 __all__ = ["SCHEMA_VERSION", "load", "placed", "save"]
 
@@ -108,7 +113,7 @@ def _put_in_place(beside: str, target: str, overwrite: bool) -> None:
 
 
 def _sync_folder(folder: str) -> None:
-    """Makes a rename survive a crash of the machine, where folders can be opened."""
+    """Makes a new name survive a crash of the machine, where folders can be opened."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

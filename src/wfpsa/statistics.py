@@ -2,7 +2,10 @@
 
 from typing import NamedTuple
 
-__all__ = ["Statistics"]
+__all__ = ["NOW", "Statistics"]
+
+NOW = frozenset({"active_sas", "pending_sa_negotiations", "active_tunnels", "offloaded_sas"})
+"""The counters that are of the moment; the others are totals."""
 
 
 class Statistics(NamedTuple):

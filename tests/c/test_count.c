@@ -1,4 +1,4 @@
-/* Counting values: against a model that compares every pair of rows, with every allocation failing. */
+/* Counting and numbering values: against a model that compares every pair of rows, with every allocation failing. */
 #include "batch.h"
 
 #include <stdlib.h>
@@ -168,6 +168,26 @@ check_count(const struct wfpsa_rows *view, const uint32_t *columns, unsigned col
     wfpsa_groups_free(groups);
 }
 
+/* Compares what wfpsa_number says with what a look at every pair of rows says. */
+static void
+check_numbers(const struct wfpsa_rows *view, uint32_t column)
+{
+    uint32_t numbers[300], next = 0;
+    uint64_t count;
+    if (!CHECK_EQUAL(wfpsa_number(view, column, numbers, &count), WFPSA_OK)) {
+        return;
+    }
+    for (uint64_t row = 0; row < view->length; row++) {
+        uint64_t first = 0;
+        while (compare_rows(view, &column, 1, NULL, first, row) != 0) {
+            first++;
+        }
+        CHECK_EQUAL(numbers[row], first < row ? numbers[first] : next);
+        next += first == row;
+    }
+    CHECK_EQUAL(count, next);
+}
+
 static struct wfpsa_rows
 some(const struct wfpsa_columns *batch)
 {
@@ -185,7 +205,7 @@ some(const struct wfpsa_columns *batch)
 /* ---- against the model ---- */
 
 static void
-every_column_counts_as_a_look_at_every_pair_says(void)
+every_column_is_counted_and_numbered_as_a_look_at_every_pair_says(void)
 {
     for (unsigned i = 0; i < 6; i++) {
         state = i;
@@ -193,6 +213,7 @@ every_column_counts_as_a_look_at_every_pair_says(void)
         for (uint32_t column = 0; column < WFPSA_COLUMN_COUNT; column++) {
             struct wfpsa_rows view = some(batch);
             check_count(&view, &column, 1, NULL);
+            check_numbers(&view, column);
         }
         wfpsa_columns_release(batch);
     }
@@ -263,6 +284,7 @@ more_rows_than_32_bits_number_are_out_of_memory(void)
     uint64_t count;
     CHECK_EQUAL(wfpsa_count(&huge, &column, 1, NULL, &groups, &count), WFPSA_NO_MEMORY);
     CHECK(groups == NULL);
+    CHECK_EQUAL(wfpsa_number(&huge, column, NULL, &count), WFPSA_NO_MEMORY);
     wfpsa_columns_release(batch);
 }
 
@@ -292,6 +314,17 @@ nothing_is_left_of_a_count_that_memory_did_not_suffice_for(void)
             CHECK_EQUAL(wfpsa_memory_live(), live);
         } while (struck);
         CHECK(nth > 3);
+        nth = 0;
+        do {
+            uint32_t numbers[1000];
+            int64_t live = wfpsa_memory_live();
+            wfpsa_embedded_fail_allocation(++nth);
+            int status = wfpsa_number(&view, columns[i][0], numbers, &count);
+            struck = failure_struck(nth);
+            CHECK_EQUAL(status, struck ? WFPSA_NO_MEMORY : WFPSA_OK);
+            CHECK_EQUAL(wfpsa_memory_live(), live);
+        } while (struck);
+        CHECK(nth > 2);
     }
     wfpsa_columns_release(batch);
 }
@@ -299,7 +332,7 @@ nothing_is_left_of_a_count_that_memory_did_not_suffice_for(void)
 int
 main(void)
 {
-    RUN(every_column_counts_as_a_look_at_every_pair_says);
+    RUN(every_column_is_counted_and_numbered_as_a_look_at_every_pair_says);
     RUN(any_pair_counts_as_a_look_at_every_pair_says);
     RUN(every_prefix_counts_as_a_look_at_every_pair_says);
     RUN(as_many_values_as_rows);

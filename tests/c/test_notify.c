@@ -1006,6 +1006,47 @@ the_end_wakes_whoever_waits_for_events(void)
     }
 }
 
+struct sleeper {
+    struct wfpsa_thread thread;
+    struct wfpsa_subscription *subscription;
+    volatile int64_t waits;
+};
+
+static void
+wait_twice(void *argument)
+{
+    struct sleeper *sleeper = argument;
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQUAL(wfpsa_subscription_wait(sleeper->subscription, 3600000), WFPSA_OK);
+        wfpsa_atomic_add(&sleeper->waits, 1);
+    }
+}
+
+static void
+a_wait_is_woken_without_an_event_now_or_before_it_begins(void)
+{
+    struct wfpsa_store *store = empty_store();
+    struct wfpsa_session *session = session_over(os, store);
+    struct wfpsa_failure failure;
+    struct sleeper sleeper;
+    memset(&sleeper, 0, sizeof sleeper);
+    sleeper.subscription = subscribe(session, 10);
+    wfpsa_subscription_wake(sleeper.subscription);
+    thread_start(&sleeper.thread, wait_twice, &sleeper);
+    while (wfpsa_atomic_load(&sleeper.waits) < 1) {
+        wfpsa_sleep_ns(100000);
+    }
+    wfpsa_sleep_ns(20000000);
+    CHECK_EQUAL(wfpsa_atomic_load(&sleeper.waits), 1); /* once woken it sleeps again */
+    wfpsa_subscription_wake(sleeper.subscription);
+    wfpsa_thread_join(&sleeper.thread);
+    CHECK_EQUAL(wfpsa_subscription_close(sleeper.subscription, &failure), WFPSA_OK);
+    wfpsa_subscription_free(sleeper.subscription);
+    CHECK_EQUAL(wfpsa_session_close(session, &failure), WFPSA_OK);
+    wfpsa_session_free(session);
+    wfpsa_store_release(store);
+}
+
 /* An end that the engine takes its time for. */
 static volatile int64_t end_begun, end_released;
 
@@ -1140,6 +1181,7 @@ main(void)
     RUN(a_subscription_that_cannot_be_opened_says_why);
     RUN(one_that_could_not_be_ended_outlives_its_release_until_the_session_ends);
     RUN(the_end_wakes_whoever_waits_for_events);
+    RUN(a_wait_is_woken_without_an_event_now_or_before_it_begins);
     RUN(a_subscription_may_be_closed_and_freed_while_its_session_closes);
     RUN(subnets_select_the_events_of_a_subscription);
     return closing_line();

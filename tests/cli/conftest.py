@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from command import Result, Run, environment
 
+from wfpsa import testing
 from wfpsa.cli import main
 
 
@@ -21,6 +22,12 @@ def run(capsysbinary: pytest.CaptureFixture[bytes]) -> Run:
         return Result(code, captured.out, captured.err.decode())
 
     return run
+
+
+@pytest.fixture
+def expire(run: Run, embedded: testing.EmbeddedEngine) -> Run:
+    """Runs `wfpsa expire` on the embedded engine of the test."""
+    return lambda *arguments: run("expire", "--engine", embedded.target, *arguments)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from command import Run, environment
+from command import Run, environment, failing_allocations, on_terminal
 
 import wfpsa
 from wfpsa import testing
@@ -216,18 +216,10 @@ def test_whichever_allocation_fails_the_command_fails_and_leaves_nothing(
     run: Run, embedded: testing.EmbeddedEngine, file_format: str, step: int
 ) -> None:
     embedded.seed(3)
-    failures = 0
-    for nth in range(1, 2000, step):
-        testing.fail_allocation(nth)
-        result = run("list", "--engine", embedded.target, "--format", file_format)
-        testing.fail_allocation(0)
-        assert "Traceback" not in result.err
-        if result.code == ExitCode.DONE:
-            break
-        assert result.code == ExitCode.FAILURE
-        failures += 1
-    assert result.code == ExitCode.DONE
-    assert failures > 10
+    assert (
+        failing_allocations(run, range(1, 2000, step), "list", "--engine", embedded.target, "--format", file_format)
+        > 10
+    )
 
 
 def test_whichever_allocation_fails_a_predicate_is_not_blamed(run: Run, embedded: testing.EmbeddedEngine) -> None:
@@ -323,42 +315,6 @@ def test_the_usual_columns_fit_the_terminal(columns: int) -> None:
 
 @posix
 def test_parquet_is_not_written_to_a_terminal() -> None:
-    shown = on_terminal("list", "--engine", FALLBACK, "--format", "parquet", NO_COLOR="1")
+    shown = on_terminal("list", "--engine", FALLBACK, "--format", "parquet", code=ExitCode.USAGE, NO_COLOR="1")
     assert b"name a file with -o" in shown
     assert b"PAR1" not in shown
-
-
-def on_terminal(*arguments: str, columns: int = 80, **variables: str) -> bytes:
-    """All that the command writes to a terminal of that width."""
-    import fcntl
-    import pty
-    import struct
-    import termios
-
-    ours, its = pty.openpty()
-    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "wfpsa", *arguments],
-        env=environment(**{"TERM": "xterm-256color", **variables}),
-        stdin=its,
-        stdout=its,
-        stderr=its,
-    )
-    os.close(its)
-    shown = b""
-    try:
-        while part := _read(ours):
-            shown += part
-    finally:
-        os.close(ours)
-        process.wait(60)
-    return shown
-
-
-def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 65536)
-    except OSError as error:  # Linux says so where the other end is closed
-        if error.errno != errno.EIO:
-            raise
-        return b""

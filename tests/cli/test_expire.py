@@ -1,253 +1,23 @@
-"""Tests of `wfpsa expire`: what it selects, that it does nothing without --yes, and what it says it did."""
+"""Tests of `wfpsa expire` itself: what its options say, plans in files, and going on with a journal."""
 
-import _thread
-import io
+import errno
 import json
-import sys
-import threading
+import os
+import platform
+import re
 import time
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command import Run
+from command import ALL, EXPIRE, Run, counts, facts, live, planned, pressing, stopped
+from support import added
 
 from wfpsa import testing
 from wfpsa.cli.common import ExitCode
 
-EXPIRE = "IPsecSaContextExpire0"
-
-
-def ids(control: testing.EmbeddedEngine) -> list[int]:
-    with control.open() as engine:
-        return engine.snapshot()["context_id"].tolist()
-
-
-def live(control: testing.EmbeddedEngine) -> set[int]:
-    """The contexts that still have an outbound SA."""
-    with control.open() as engine:
-        return {context.context_id for context in engine.snapshot() if context.has_outbound}
-
-
-def counts(text: str) -> dict[str, int]:
-    return {name: int(count) for name, count in (line.split() for line in text.splitlines())}
-
-
-# ---- nothing by accident ----
-
-
-@pytest.mark.parametrize("extra", [[], ["--yes"]])
-def test_a_selector_is_required(run: Run, embedded: testing.EmbeddedEngine, extra: list[str]) -> None:
-    embedded.seed(5)
-    before = live(embedded)
-    result = run("expire", "--engine", embedded.target, *extra)
-    assert result.code == ExitCode.USAGE
-    assert "say what to expire" in result.err
-    assert live(embedded) == before
-
-
-@pytest.mark.parametrize("option", ["--where", "--local", "--remote", "--id", "--ids-from"])
-def test_an_empty_selector_is_a_usage_fault_even_beside_another(
-    run: Run, embedded: testing.EmbeddedEngine, option: str
-) -> None:
-    embedded.seed(5)
-    before = live(embedded)
-    other = "--local" if option == "--remote" else "--remote"
-    for arguments in ([option, ""], [option, "", other, "0.0.0.0/0"]):
-        result = run("expire", "--engine", embedded.target, "--yes", *arguments)
-        assert result.code == ExitCode.USAGE
-    assert live(embedded) == before
-
-
-@pytest.mark.parametrize("way", [["--remote", "10.0.0.0/8"], ["--local", "10.0.0.0/8"], ["--where", "true"]])
-def test_ids_do_not_go_with_filters(run: Run, embedded: testing.EmbeddedEngine, way: list[str]) -> None:
-    result = run("expire", "--engine", embedded.target, "--id", "1", *way, "--yes")
-    assert result.code == ExitCode.USAGE
-    assert f"ids and {way[0]} do not go together" in result.err
-
-
-@pytest.mark.parametrize("selector", [["--where", "true"], ["--remote", "0.0.0.0/0"], ["--id"]])
-def test_without_yes_nothing_is_expired(run: Run, embedded: testing.EmbeddedEngine, selector: list[str]) -> None:
-    embedded.seed(50, 7)
-    embedded.fail(EXPIRE, nth=1, code=5)
-    before = live(embedded)
-    if selector == ["--id"]:
-        selector = [part for number in before for part in ("--id", str(number))]
-    result = run("expire", "--engine", embedded.target, *selector)
-    assert result.code == ExitCode.DONE
-    assert "nothing was expired; --yes does it" in result.err
-    assert embedded.target in result.err
-    assert live(embedded) == before
-
-
-# ---- the dry run ----
-
-
-def test_a_dry_run_counts_the_contexts_and_names_the_busiest_peers(run: Run, embedded: testing.EmbeddedEngine) -> None:
-    embedded.seed(300, 7, odd=True)
-    with embedded.open() as engine:
-        peers = [context.remote_address for context in engine.snapshot()]
-    result = run("expire", "--engine", embedded.target, "--where", "true", "--format", "json")
-    plan = json.loads(result.out)
-    assert plan["would_expire"] == 300
-    assert len(plan["remote_addresses"]) == 5
-    for address, count in plan["remote_addresses"].items():
-        assert count == sum(("-" if peer is None else str(peer)) == address for peer in peers)
-    assert sum(plan["remote_addresses"].values()) + plan["other_addresses"] == 300
-    assert max(plan["remote_addresses"].values()) == max(map(peers.count, peers))
-
-
-def test_a_dry_run_as_a_table_is_a_line_each(run: Run, embedded: testing.EmbeddedEngine) -> None:
-    embedded.seed(300, 7)
-    lines = run("expire", "--engine", embedded.target, "--where", "has_outbound").lines
-    assert [line.split()[0] for line in lines] == ["would_expire", "remote_addresses", "other_addresses"]
-
-
-def test_a_dry_run_of_ids_names_those_not_known(run: Run, embedded: testing.EmbeddedEngine) -> None:
-    embedded.seed(3)
-    known = ids(embedded)
-    selector = [part for number in (*known, 7, 8) for part in ("--id", number)]
-    result = run("expire", "--engine", embedded.target, *selector, "--format", "json")
-    assert result.code == ExitCode.DONE
-    plan = json.loads(result.out)
-    assert plan["would_expire"] == 3
-    assert plan["not_known"] == [7, 8]
-    assert "7, 8" in run("expire", "--engine", embedded.target, *selector).text
-
-
-def test_a_dry_run_of_unknown_ids_matches_nothing(run: Run, embedded: testing.EmbeddedEngine) -> None:
-    result = run("expire", "--engine", embedded.target, "--id", "7")
-    assert result.code == ExitCode.NOTHING
-
-
-# ---- the selection ----
-
-
-def test_a_subnet_selects(run: Run, embedded: testing.EmbeddedEngine) -> None:
-    embedded.seed(500, 7)
-    with embedded.open() as engine:
-        wanted = set(engine.snapshot(remote="10.0.0.0/8")["context_id"].tolist())
-    before = live(embedded)
-    result = run("expire", "--engine", embedded.target, "--remote", "10.0.0.0/8", "--yes")
-    assert result.code == ExitCode.DONE
-    assert counts(result.text) == {"EXPIRED": len(wanted)}
-    assert live(embedded) == before - wanted
-    assert 0 < len(wanted) < 500
-
-
-def test_subnets_and_a_predicate_select_together(run: Run, embedded: testing.EmbeddedEngine) -> None:
-    embedded.seed(500, 7)
-    with embedded.open() as engine:
-        found = engine.snapshot(remote="10.0.0.0/8")
-        wanted = {context.context_id for context in found if context.lifetime_seconds_out == 3600}
-    before = live(embedded)
-    filters = ("--remote", "10.0.0.0/8", "--where", "lifetime_seconds_out = 3600")
-    result = run("expire", "--engine", embedded.target, *filters, "--yes", "--format", "json")
-    assert json.loads(result.out) == {"EXPIRED": len(wanted)}
-    assert live(embedded) == before - wanted
-    assert wanted
-
-
-def test_ids_are_decimal_or_hexadecimal_and_each_is_expired_once(run: Run, embedded: testing.EmbeddedEngine) -> None:
-    embedded.seed(3)
-    first, second, third = ids(embedded)
-    arguments = ["--id", first, "--id", hex(second), "--id", str(second)]
-    result = run("expire", "--engine", embedded.target, *arguments, "--yes")
-    assert result.code == ExitCode.DONE
-    assert counts(result.text) == {"EXPIRED": 2}
-    assert live(embedded) == {third}
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
-def test_a_file_of_ids_may_have_comments_and_blank_lines(
-    run: Run, embedded: testing.EmbeddedEngine, tmp_path: Path, encoding: str, line_end: str
-) -> None:
-    embedded.seed(4)
-    first, second, third, fourth = ids(embedded)
-    lines = ["# these are stale", str(first), "", f"  {second:#x}  # büro", "\t"]
-    file = tmp_path / "ids"
-    file.write_bytes(line_end.join(lines).encode(encoding))
-    result = run("expire", "--engine", embedded.target, "--ids-from", file, "--id", third, "--yes")
-    assert result.code == ExitCode.DONE
-    assert counts(result.text) == {"EXPIRED": 3}
-    assert live(embedded) == {fourth}
-
-
-def test_a_dash_reads_the_ids_from_stdin(
-    run: Run, embedded: testing.EmbeddedEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    embedded.seed(4)
-    numbers = ids(embedded)
-    data = "\n".join(map(str, numbers)).encode()
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-    assert run("expire", "--engine", embedded.target, "--ids-from", "-", "--yes").code == ExitCode.DONE
-    assert live(embedded) == set()
-
-
-def test_what_list_writes_expire_reads(run: Run, embedded: testing.EmbeddedEngine, tmp_path: Path) -> None:
-    embedded.seed(300, 7)
-    before = live(embedded)
-    run(
-        "list", "--engine", embedded.target, "--remote", "10.0.0.0/8", "--columns", "context_id", "-o", tmp_path / "ids"
-    )
-    lines = (tmp_path / "ids").read_text().splitlines()
-    (tmp_path / "ids").write_text("\n".join(["#" + lines[0], *lines[1:]]))
-    assert run("expire", "--engine", embedded.target, "--ids-from", tmp_path / "ids", "--yes").code == ExitCode.DONE
-    assert len(live(embedded)) == len(before - set(map(int, lines[1:])))
-
-
-@pytest.mark.parametrize(
-    ("junk", "line"),
-    [
-        (b"1\n2\nx\n3\n", 3),
-        (b"1\n18446744073709551616\n", 2),
-        (b"-1\n", 1),
-        (b"1 2\n", 1),
-        (b"\n\n1,2", 3),
-        (b"1\n\xff\xfe\n", 2),
-        (b"1\r2\n", 1),
-        (b"0x\n", 1),
-        (b"context_id\n1\n", 1),
-        (b"1\n" + b"9" * 100_000, 2),
-    ],
-)
-def test_a_junk_line_is_named_and_nothing_is_expired(
-    run: Run, embedded: testing.EmbeddedEngine, tmp_path: Path, junk: bytes, line: int
-) -> None:
-    embedded.seed(3)
-    before = live(embedded)
-    file = tmp_path / "ids"
-    file.write_bytes("\n".join(map(str, ids(embedded))).encode() + b"\n" + junk)
-    result = run("expire", "--engine", embedded.target, "--ids-from", file, "--yes")
-    assert result.code == ExitCode.USAGE
-    assert result.out == b""
-    assert f"{file}, line {line + 3}: " in result.err
-    assert "nothing was expired" in result.err
-    assert len(result.err) < 500
-    assert live(embedded) == before
-
-
-@pytest.mark.parametrize("text", ["x", str(2**64), ""])
-def test_a_bad_id_is_a_usage_fault_and_nothing_is_expired(
-    run: Run, embedded: testing.EmbeddedEngine, text: str
-) -> None:
-    embedded.seed(1)
-    before = live(embedded)
-    result = run("expire", "--engine", embedded.target, "--id", ids(embedded)[0], "--id", text, "--yes")
-    assert result.code == ExitCode.USAGE
-    assert "--id: " in result.err
-    assert live(embedded) == before
-
-
-def test_a_file_of_ids_that_is_not_there_is_a_usage_fault(
-    run: Run, embedded: testing.EmbeddedEngine, tmp_path: Path
-) -> None:
-    result = run("expire", "--engine", embedded.target, "--ids-from", tmp_path / "missing", "--yes")
-    assert result.code == ExitCode.USAGE
-    assert "cannot read the ids from" in result.err
-
-
-# ---- exit codes ----
+# ---- contexts that are not there ----
 
 
 @pytest.mark.parametrize("extra", [[], ["--yes"]])
@@ -269,59 +39,6 @@ def test_a_file_without_ids_matches_nothing(run: Run, embedded: testing.Embedded
     assert "no ids were given" in result.err
 
 
-def test_one_that_was_gone_already_counts_as_done(run: Run, embedded: testing.EmbeddedEngine) -> None:
-    embedded.seed(1)
-    result = run("expire", "--engine", embedded.target, "--id", ids(embedded)[0], "--id", "7", "--yes")
-    assert result.code == ExitCode.DONE
-    assert counts(result.text) == {"EXPIRED": 1, "ALREADY_GONE": 1}
-
-
-def test_where_some_fail_it_is_partial_and_says_why(run: Run, embedded: testing.EmbeddedEngine) -> None:
-    embedded.seed(5)
-    embedded.fail(EXPIRE, nth=2, code=0x80320012)
-    result = run("expire", "--engine", embedded.target, "--where", "true", "--yes")
-    assert result.code == ExitCode.PARTIAL
-    assert counts(result.text) == {"EXPIRED": 4, "FAILED": 1}
-    assert "1 FAILED: IPsecSaContextExpire0: FWP_E_TIMEOUT (0x80320012)" in result.err
-
-
-def test_where_some_are_denied_it_is_partial(run: Run, embedded: testing.EmbeddedEngine) -> None:
-    embedded.seed(5)
-    embedded.fail(EXPIRE, nth=3, code=5)
-    result = run("expire", "--engine", embedded.target, "--where", "true", "--yes")
-    assert result.code == ExitCode.PARTIAL
-    assert counts(result.text) == {"EXPIRED": 4, "DENIED": 1}
-
-
-def test_where_the_session_is_lost_the_rest_is_not_attempted(run: Run, embedded: testing.EmbeddedEngine) -> None:
-    embedded.seed(5)
-    embedded.fail(EXPIRE, nth=3, code=1726)
-    result = run("expire", "--engine", embedded.target, "--where", "true", "--yes")
-    assert result.code == ExitCode.PARTIAL
-    assert counts(result.text) == {"EXPIRED": 2, "FAILED": 1, "NOT_ATTEMPTED": 2}
-    assert "2 NOT_ATTEMPTED" in result.err
-
-
-def test_where_all_fail_it_is_a_failure(run: Run, embedded: testing.EmbeddedEngine) -> None:
-    embedded.seed(1)
-    embedded.fail(EXPIRE, nth=1, code=0x80320012)
-    result = run("expire", "--engine", embedded.target, "--where", "true", "--yes")
-    assert result.code == ExitCode.FAILURE
-    assert counts(result.text) == {"FAILED": 1}
-
-
-def test_where_all_are_denied_access_was_denied(run: Run, embedded: testing.EmbeddedEngine) -> None:
-    embedded.seed(5)
-    before = live(embedded)
-    embedded.rights("read_only")
-    result = run("expire", "--engine", embedded.target, "--where", "true", "--yes")
-    assert result.code == ExitCode.DENIED
-    assert counts(result.text) == {"DENIED": 5}
-    assert "5 DENIED: IPsecSaContextExpire0: ERROR_ACCESS_DENIED (5)" in result.err
-    embedded.rights("administrator")
-    assert live(embedded) == before
-
-
 def test_an_enumeration_that_fails_expires_nothing(run: Run, embedded: testing.EmbeddedEngine) -> None:
     embedded.seed(3000)
     before = live(embedded)
@@ -332,36 +49,473 @@ def test_an_enumeration_that_fails_expires_nothing(run: Run, embedded: testing.E
     assert live(embedded) == before
 
 
-def test_an_expired_context_goes_for_good_after_a_minute(run: Run, embedded: testing.EmbeddedEngine) -> None:
-    embedded.seed(5)
-    run("expire", "--engine", embedded.target, "--where", "true", "--yes")
-    embedded.advance(61)
-    assert len(embedded) == 0
-    assert run("expire", "--engine", embedded.target, "--where", "true", "--yes").code == ExitCode.NOTHING
+# ---- numbers ----
 
 
-def test_ctrl_c_prints_how_far_it_came(run: Run, embedded: testing.EmbeddedEngine) -> None:
-    embedded.seed(600)
-    total = len(live(embedded))
+@pytest.mark.parametrize("option", ["--max", "--expect", "--keep-per-peer"])
+@pytest.mark.parametrize("value", [-1, 2**63, "x"])
+def test_a_guard_with_a_bad_number_is_a_usage_fault(
+    expire: Run, embedded: testing.EmbeddedEngine, option: str, value: object
+) -> None:
+    ids = added(embedded, 5)
+    result = expire(*ALL, option, value, "--yes")
+    assert result.code == ExitCode.USAGE
+    assert option in result.err and result.out == b"" and live(embedded) == set(ids)
 
-    def interrupt() -> None:
-        with embedded.open() as engine:
-            deadline = time.monotonic() + 30
-            while sum(engine.snapshot()["has_outbound"]) == total and time.monotonic() < deadline:
-                time.sleep(0.005)
-        _thread.interrupt_main()
 
-    embedded.latency(per_call_us=10_000)
-    watcher = threading.Thread(target=interrupt)
-    watcher.start()
-    try:
-        result = run("expire", "--engine", embedded.target, "--remote", "0.0.0.0/0", "--yes")
-    finally:
-        watcher.join()
-    found = counts(result.text)
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--sessions", "0", "must be 1 to 256, not 0"),
+        ("--sessions", "257", "must be 1 to 256, not 257"),
+        ("--rate", "0", "must be above 0, not 0.0"),
+        ("--rate", "-1", "must be above 0, not -1.0"),
+        ("--rate", "nan", "must be above 0, not nan"),
+        ("--max-failures", "-1", "must be 0 to"),
+        ("--max-failure-ratio", "-0.1", "must be 0 or more and at most 1, not -0.1"),
+        ("--max-failure-ratio", "1.1", "must be 0 or more and at most 1, not 1.1"),
+        ("--max-failure-ratio", "nan", "must be 0 or more and at most 1, not nan"),
+        ("--timeout", "-1", "must be above 0, not -1.0"),
+        ("--timeout", "0", "must be above 0, not 0.0"),
+        ("--sessions", "x", "Input should be a valid integer"),
+        ("--rate", "x", "Input should be a valid number"),
+    ],
+)
+def test_a_limit_with_a_bad_value_is_named_as_its_option(
+    expire: Run, embedded: testing.EmbeddedEngine, option: str, value: str, said: str
+) -> None:
+    ids = added(embedded, 3)
+    for extra in ([], ["--yes"]):
+        result = expire(*ALL, option, value, *extra)
+        assert result.code == ExitCode.USAGE
+        assert option in result.err and said in result.err and result.out == b""
+    assert live(embedded) == set(ids)
+
+
+# ---- plans in files ----
+
+
+def test_a_plan_of_a_dry_run_is_applied_by_another_command_to_just_what_it_saw(
+    expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path
+) -> None:
+    ids = added(embedded, 6)
+    other = embedded.add("10.0.0.1", "10.2.0.1")
+    path = tmp_path / "plan"
+    result = expire(*ALL, "--plan", path)
+    assert result.code == ExitCode.DONE
+    assert f"the plan is in {path}" in result.err and "nothing was expired; --yes does it" in result.err
+    assert live(embedded) == {*ids, other}
+    late = embedded.add("10.0.0.1", "10.1.0.1")
+    with embedded.open() as engine:
+        engine.delete(ids[0])
+        engine.delete(ids[1])
+        engine.update(ids[2], "outbound", mm_sa_id=77)
+    embedded.add("10.0.0.1", "10.1.0.99", context_id=ids[1])
+    result = expire("--apply", path, "--yes")
     assert result.code == ExitCode.PARTIAL
-    assert found["EXPIRED"] > 0
-    assert found["NOT_ATTEMPTED"] > 0
-    assert "interrupted while expiring" in result.err
-    embedded.latency()
-    assert len(live(embedded)) < total
+    assert counts(result.text) == {"EXPIRED": 3, "ALREADY_GONE": 1, "CHANGED": 2}
+    assert "2 CHANGED: no longer what the plan saw, and left alone" in result.err
+    assert live(embedded) == {ids[1], ids[2], other, late}
+
+
+def test_a_plan_in_a_file_is_shown_by_a_dry_run_with_where_when_and_why(
+    expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path
+) -> None:
+    ids = added(embedded, 3)
+    path = planned(expire, tmp_path / "plan", *ALL, "--reason", "a stolen laptop")
+    shown = facts(expire("--apply", path, "--format", "json").out)
+    assert shown["would_expire"] == 3 and shown["remote_addresses"] == {f"10.1.0.{at}": 1 for at in (1, 2, 3)}
+    assert (shown["reason"], shown["engine"], shown["host"]) == ("a stolen laptop", embedded.target, platform.node())
+    assert json.loads(path.read_text())["created"].startswith(shown["planned"][:19])
+    result = expire("--apply", path)
+    assert result.code == ExitCode.DONE
+    assert re.search(r"^reason +a stolen laptop$", result.text, re.MULTILINE)
+    assert "a dry run" in result.err and live(embedded) == set(ids)
+
+
+def test_a_plan_names_its_engine_where_the_command_line_does_not(
+    run: Run, expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path
+) -> None:
+    added(embedded, 3)
+    path = planned(expire, tmp_path / "plan")
+    result = run("expire", "--apply", path, "--yes")
+    assert result.code == ExitCode.DONE
+    assert counts(result.text) == {"EXPIRED": 3} and live(embedded) == set()
+
+
+@pytest.mark.parametrize("extra", [[], ["--yes"]])
+def test_the_file_of_a_plan_is_never_written_over(
+    expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path, extra: list[str]
+) -> None:
+    ids = added(embedded, 3)
+    path = tmp_path / "plan"
+    path.write_bytes(b"what is dear to somebody")
+    result = expire(*ALL, "--plan", path, *extra)
+    assert result.code == ExitCode.USAGE
+    assert result.out == b"" and f"--plan: {path} exists, and is not written over; nothing was expired" in result.err
+    assert path.read_bytes() == b"what is dear to somebody" and live(embedded) == set(ids)
+    assert os.listdir(tmp_path) == ["plan"]
+
+
+def test_a_plan_can_be_written_and_applied_at_once(
+    expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path
+) -> None:
+    added(embedded, 3)
+    result = expire(*ALL, "--plan", tmp_path / "plan", "--yes")
+    assert result.code == ExitCode.DONE and counts(result.text) == {"EXPIRED": 3}
+    assert live(embedded) == set()
+    result = expire("--apply", tmp_path / "plan", "--yes")
+    assert result.code == ExitCode.FAILURE and counts(result.text) == {"CHANGED": 3}
+
+
+def test_where_nothing_matches_no_plan_is_written(
+    expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path
+) -> None:
+    added(embedded, 3)
+    assert expire("--remote", "192.0.2.1", "--plan", tmp_path / "plan", "--yes").code == ExitCode.NOTHING
+    assert os.listdir(tmp_path) == [] and len(live(embedded)) == 3
+
+
+def test_a_plan_that_cannot_be_written_stops_it(expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path) -> None:
+    added(embedded, 3)
+    result = expire(*ALL, "--plan", tmp_path / "missing" / "plan", "--yes")
+    assert result.code == ExitCode.FAILURE
+    assert os.strerror(errno.ENOENT) in result.err and result.out == b""
+    assert len(live(embedded)) == 3
+
+
+def change_a_peer(text: str) -> str:
+    return text.replace(b"10.1.0.1".hex(), b"10.1.0.9".hex()).replace('"host": "', '"host": "x')
+
+
+def change_a_guard(text: str) -> str:
+    return text.replace('"max_count": 3', '"max_count": 4')
+
+
+def cut(text: str) -> str:
+    return text[: len(text) // 2]
+
+
+def empty(text: str) -> str:
+    return ""
+
+
+def say_another_schema(text: str) -> str:
+    return text.replace('"schema_version": 1', '"schema_version": 2')
+
+
+@pytest.mark.parametrize("extra", [[], ["--yes"]])
+@pytest.mark.parametrize("change", [change_a_peer, change_a_guard, cut, empty, say_another_schema])
+def test_a_plan_that_was_altered_is_refused(
+    expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path, change: Callable[[str], str], extra: list[str]
+) -> None:
+    ids = added(embedded, 3)
+    path = planned(expire, tmp_path / "plan", *ALL, "--max", 3)
+    text = path.read_text()
+    path.write_text(change(text))
+    assert path.read_text() != text
+    result = expire("--apply", path, *extra)
+    assert result.code == ExitCode.USAGE
+    assert f"{str(path)!r} is no plan: " in result.err and result.out == b""
+    assert live(embedded) == set(ids)
+
+
+def test_a_file_that_nests_too_deeply_is_no_plan(expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path) -> None:
+    ids = added(embedded, 3)
+    path = tmp_path / "plan"
+    path.write_text("[" * 200_000)
+    result = expire("--apply", path, "--yes")
+    assert result.code == ExitCode.USAGE
+    assert "is no plan: " in result.err and live(embedded) == set(ids)
+
+
+@pytest.mark.parametrize("arguments", [["--apply"], ["--resume", "--journal"]])
+def test_a_file_that_is_not_there_is_named_and_nothing_is_expired(
+    expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path, arguments: list[str]
+) -> None:
+    ids = added(embedded, 3)
+    result = expire(*arguments, tmp_path / "missing", "--yes")
+    assert result.code == ExitCode.FAILURE
+    assert "missing" in result.err and os.strerror(errno.ENOENT) in result.err
+    assert os.listdir(tmp_path) == [] and live(embedded) == set(ids)
+
+
+@pytest.mark.parametrize("extra", [[], ["--yes"]])
+def test_a_plan_of_another_engine_is_refused(
+    run: Run, expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path, extra: list[str]
+) -> None:
+    ids = added(embedded, 3)
+    path = planned(expire, tmp_path / "plan")
+    with testing.EmbeddedEngine() as another:
+        added(another, 3)
+        result = run("expire", "--engine", another.target, "--apply", path, *extra)
+        assert len(live(another)) == 3
+    assert result.code == ExitCode.USAGE
+    assert f"the plan was made for {embedded.target!r}, not for {another.target!r}" in result.err
+    assert live(embedded) == set(ids)
+
+
+@pytest.mark.parametrize("extra", [[], ["--yes"]])
+def test_a_plan_of_another_host_is_refused(
+    expire: Run,
+    embedded: testing.EmbeddedEngine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    extra: list[str],
+) -> None:
+    ids = added(embedded, 3)
+    path = planned(expire, tmp_path / "plan")
+    monkeypatch.setattr(platform, "node", lambda: "elsewhere")
+    result = expire("--apply", path, *extra)
+    assert result.code == ExitCode.USAGE
+    assert "the plan was made on the host" in result.err and "this is 'elsewhere'" in result.err
+    assert live(embedded) == set(ids)
+
+
+def test_a_plan_that_is_older_than_allowed_is_refused(
+    expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path
+) -> None:
+    ids = added(embedded, 3)
+    path = planned(expire, tmp_path / "plan")
+    time.sleep(0.01)
+    result = expire("--apply", path, "--max-age", 0.001, "--yes")
+    assert result.code == ExitCode.USAGE
+    assert re.search(r"the plan is \d+ s old, and at most 0\.001 s are allowed", result.err)
+    assert live(embedded) == set(ids)
+    result = expire("--apply", path, "--max-age", 3600, "--yes")
+    assert result.code == ExitCode.DONE and counts(result.text) == {"EXPIRED": 3}
+
+
+def test_an_age_that_is_no_number_is_refused(expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path) -> None:
+    ids = added(embedded, 3)
+    path = planned(expire, tmp_path / "plan")
+    result = expire("--apply", path, "--max-age", "nan", "--yes")
+    assert result.code == ExitCode.USAGE
+    assert "nan" in result.err and live(embedded) == set(ids)
+
+
+PLANNING = (
+    ("--local", "10.0.0.1"),
+    ("--remote", "10.0.0.2"),
+    ("--where", "true"),
+    ("--id", "1"),
+    ("--ids-from", "file"),
+    ("--peers-from", "file"),
+    ("--max", "1"),
+    ("--expect", "1"),
+    ("--keep-per-peer", "0"),
+    ("--exclude", "1"),
+    ("--reason", "none"),
+    ("--plan", "file"),
+)
+
+
+@pytest.mark.parametrize("way", ["--apply", "--resume"])
+@pytest.mark.parametrize("option", PLANNING, ids=[name for name, _ in PLANNING])
+def test_options_of_planning_are_refused_by_name_beside_a_plan_that_was_made(
+    expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path, way: str, option: tuple[str, str]
+) -> None:
+    added(embedded, 40)
+    if way == "--apply":
+        arguments: list[object] = ["--apply", planned(expire, tmp_path / "made")]
+    else:
+        stopped(expire, tmp_path / "made")
+        arguments = ["--resume", "--journal", tmp_path / "made"]
+    before, held = live(embedded), (tmp_path / "made").read_bytes()
+    result = expire(*arguments, *option, "--yes")
+    assert result.code == ExitCode.USAGE
+    assert f"{way} and {option[0]} do not go together: the plan says it all" in result.err
+    assert live(embedded) == before and (tmp_path / "made").read_bytes() == held
+
+
+def test_an_age_without_a_plan_that_was_made_is_refused(expire: Run, embedded: testing.EmbeddedEngine) -> None:
+    ids = added(embedded, 3)
+    result = expire(*ALL, "--max-age", 60, "--yes")
+    assert result.code == ExitCode.USAGE
+    assert "--max-age is about the plan of --apply or --resume" in result.err
+    assert live(embedded) == set(ids)
+
+
+@pytest.mark.parametrize("format", ["table", "json"])
+def test_a_reason_that_is_not_unicode_is_shown_all_the_same(
+    expire: Run, embedded: testing.EmbeddedEngine, format: str
+) -> None:
+    added(embedded, 1)
+    result = expire(*ALL, "--reason", "b\udcfcro", "--format", format)
+    assert result.code == ExitCode.DONE
+    assert "\\udcfc" in result.text
+
+
+def test_a_plan_in_a_file_keeps_its_guards(expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path) -> None:
+    ids = added(embedded, 5)
+    assert expire(*ALL, "--plan", tmp_path / "plan", "--max", 4).code == ExitCode.USAGE
+    result = expire("--apply", tmp_path / "plan", "--yes")
+    assert result.code == ExitCode.USAGE
+    assert "at most 4 are allowed" in result.err and live(embedded) == set(ids)
+
+
+# ---- going on with a journal ----
+
+
+def recorded(record: object) -> bytes:
+    """A record of a journal, with its checksum."""
+    text = json.dumps(record).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def test_a_stopped_run_is_gone_on_with_and_both_runs_are_counted(
+    expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path
+) -> None:
+    added(embedded, 40)
+    path = tmp_path / "journal"
+    first = stopped(expire, path)
+    shown = facts(expire("--resume", "--journal", path, "--format", "json").out)
+    assert (shown["would_expire"], shown["left"], shown["cut_off"]) == (40, first["NOT_ATTEMPTED"], 0)
+    assert len(live(embedded)) == first["NOT_ATTEMPTED"]
+    result = expire("--resume", "--journal", path, "--yes", "--sessions", 2)
+    assert result.code == ExitCode.DONE
+    assert counts(result.text) == {"EXPIRED": 40} and live(embedded) == set()
+    held = path.read_bytes()
+    assert facts(expire("--resume", "--journal", path, "--format", "json").out)["left"] == 0
+    assert path.read_bytes() == held, "a dry run writes nothing"
+    result = expire("--resume", "--journal", path, "--yes")
+    assert result.code == ExitCode.DONE and counts(result.text) == {"EXPIRED": 40}
+
+
+def test_failures_of_the_first_run_count_in_the_second_and_are_not_tried_again(
+    expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path
+) -> None:
+    ids = added(embedded, 40)
+    path = tmp_path / "journal"
+    embedded.fail(EXPIRE, nth=2, code=5)
+    assert expire(*ALL, "--yes", "--max-failures", 0, "--journal", path).code == ExitCode.PARTIAL
+    assert len(live(embedded)) > 1
+    result = expire("--resume", "--journal", path, "--yes")
+    assert result.code == ExitCode.PARTIAL
+    assert counts(result.text) == {"EXPIRED": 39, "DENIED": 1}
+    assert "1 DENIED: IPsecSaContextExpire0: ERROR_ACCESS_DENIED (5)" in result.err and live(embedded) == {ids[1]}
+
+
+def test_a_run_that_ctrl_c_ended_is_gone_on_with(expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path) -> None:
+    added(embedded, 600)
+    with pressing(embedded):
+        result = expire(*ALL, "--yes", "--rate", 100, "--journal", tmp_path / "journal")
+    found = counts(result.text)
+    assert result.code == ExitCode.PARTIAL and "interrupted while expiring" in result.err
+    assert found["EXPIRED"] > 0 and len(live(embedded)) == found["NOT_ATTEMPTED"] > 0
+    result = expire("--resume", "--journal", tmp_path / "journal", "--yes")
+    assert result.code == ExitCode.DONE
+    assert counts(result.text) == {"EXPIRED": 600} and live(embedded) == set()
+
+
+def test_what_is_spared_stays_spared_when_it_is_gone_on_with(
+    expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path
+) -> None:
+    ids = added(embedded, 40)
+    path = tmp_path / "journal"
+    stopped(expire, path, *ALL, "--exclude", ids[0], "--exclude", ids[39])
+    result = expire("--resume", "--journal", path, "--yes", "--format", "json")
+    assert result.code == ExitCode.DONE
+    assert facts(result.out) == {"EXPIRED": 38, "SKIPPED": 2, "skipped_by": {"EXCLUDE": 2}}
+    assert live(embedded) == {ids[0], ids[39]}
+
+
+def test_what_was_cut_off_is_shown_and_attempted_again_if_it_is_unchanged(
+    expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path
+) -> None:
+    ids = added(embedded, 12)
+    path = tmp_path / "journal"
+    assert expire(*ALL, "--yes", "--rate", 1, "--timeout", 1e-9, "--journal", path).code == ExitCode.FAILURE
+    assert live(embedded) == set(ids)
+    with open(path, "ab") as file:
+        file.write(recorded({"intended": [2, 6]}) + b"torn")
+    with embedded.open() as engine:
+        engine.expire(ids[2:4])
+        engine.delete(ids[4])
+    shown = facts(expire("--resume", "--journal", path, "--format", "json").out)
+    assert (shown["left"], shown["cut_off"]) == (12, 4)
+    result = expire("--resume", "--journal", path, "--yes", "--format", "json")
+    assert result.code == ExitCode.PARTIAL
+    assert facts(result.out) == {"EXPIRED": 9, "ALREADY_GONE": 1, "CHANGED": 2, "cut_off": 4}
+    assert "4 had been begun by a run that was cut off" in result.err
+    assert live(embedded) == set()
+
+
+def test_a_plan_beside_the_journal_must_be_the_journals_own(
+    expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path
+) -> None:
+    added(embedded, 40)
+    plan, other = planned(expire, tmp_path / "plan"), planned(expire, tmp_path / "other", *ALL, "--reason", "another")
+    path = tmp_path / "journal"
+    stopped(expire, path, "--apply", plan)
+    before, held = live(embedded), path.read_bytes()
+    result = expire("--apply", other, "--resume", "--journal", path, "--yes")
+    assert result.code == ExitCode.USAGE
+    assert f"{path} is the journal of another plan than {other}" in result.err
+    assert live(embedded) == before and path.read_bytes() == held
+    result = expire("--apply", plan, "--resume", "--journal", path, "--yes")
+    assert result.code == ExitCode.DONE and counts(result.text) == {"EXPIRED": 40}
+    assert live(embedded) == set()
+
+
+@pytest.mark.parametrize("extra", [[], ["--yes"]])
+def test_without_a_journal_there_is_nothing_to_go_on_with(
+    expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path, extra: list[str]
+) -> None:
+    ids = added(embedded, 3)
+    path = planned(expire, tmp_path / "plan")
+    for arguments in (["--resume"], ["--resume", "--apply", path]):
+        result = expire(*arguments, *extra)
+        assert result.code == ExitCode.USAGE
+        assert "--resume goes on with a journal: --journal names it" in result.err
+    assert live(embedded) == set(ids)
+
+
+@pytest.mark.parametrize("extra", [[], ["--yes"]])
+@pytest.mark.parametrize(("record", "said"), [(0, "is no journal of an expiry"), (1, "is damaged"), (-2, "is damaged")])
+def test_a_damaged_journal_is_refused(
+    expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path, record: int, said: str, extra: list[str]
+) -> None:
+    added(embedded, 40)
+    path = tmp_path / "journal"
+    stopped(expire, path)
+    before = live(embedded)
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[record] = lines[record].swapcase()
+    path.write_bytes(b"".join(lines))
+    result = expire("--resume", "--journal", path, *extra)
+    assert result.code == ExitCode.USAGE
+    assert f"{str(path)!r} {said}" in result.err and result.out == b""
+    assert live(embedded) == before and path.read_bytes() == b"".join(lines)
+
+
+def test_a_plan_is_no_journal_and_a_journal_no_plan(
+    expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path
+) -> None:
+    added(embedded, 40)
+    plan = planned(expire, tmp_path / "plan")
+    stopped(expire, tmp_path / "journal")
+    before = live(embedded)
+    result = expire("--resume", "--journal", plan, "--yes")
+    assert result.code == ExitCode.USAGE and f"{str(plan)!r} is no journal of an expiry" in result.err
+    result = expire("--apply", tmp_path / "journal", "--yes")
+    assert result.code == ExitCode.USAGE and "is no plan" in result.err
+    assert live(embedded) == before
+
+
+def test_a_journal_of_another_engine_or_an_old_one_is_not_gone_on_with(
+    run: Run, expire: Run, embedded: testing.EmbeddedEngine, tmp_path: Path
+) -> None:
+    added(embedded, 40)
+    path = tmp_path / "journal"
+    stopped(expire, path)
+    before, held = live(embedded), path.read_bytes()
+    with testing.EmbeddedEngine() as another:
+        result = run("expire", "--engine", another.target, "--resume", "--journal", path, "--yes")
+    assert result.code == ExitCode.USAGE and "the plan was made for" in result.err
+    result = expire("--resume", "--journal", path, "--max-age", 0.001, "--yes")
+    assert result.code == ExitCode.USAGE and "at most 0.001 s are allowed" in result.err
+    assert live(embedded) == before and path.read_bytes() == held
+    result = run("expire", "--resume", "--journal", path, "--max-age", 3600, "--yes")
+    assert result.code == ExitCode.DONE and counts(result.text) == {"EXPIRED": 40}, "the journal names its engine"
+    assert live(embedded) == set()

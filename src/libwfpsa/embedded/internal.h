@@ -137,9 +137,10 @@ struct timer {
     UINT32 padding;
 };
 
-/* Slots by a hash of what is in them: open addressing, slot + 1 in a cell, 0 free. */
+/* Slots by a hash of what is in them: open addressing, in a cell the upper half of the hash, which tells the place and
+ * spares looks at other slots, and slot + 1; 0 free. */
 struct hash_index {
-    UINT32 *cells;
+    UINT64 *cells;
     UINT32 size; /* a power of two, or 0 */
 };
 
@@ -507,6 +508,12 @@ enum misuse {
 
 /* Counts a wrong use of a function, and says so on stderr the first time. */
 void misused(enum function function, enum misuse misuse);
+
+/* ---- the locks that are the process's, in the order in which a fork takes them ---- */
+
+extern wfpsa_mutex registry_lock; /* store.c */
+extern wfpsa_mutex seats_lock;    /* sessions.c */
+extern wfpsa_mutex results_lock;  /* page.c */
 
 /* ---- live counters ---- */
 

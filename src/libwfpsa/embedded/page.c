@@ -199,7 +199,7 @@ put_context(char **at, const struct record *record, int version, int keys)
 #define BUCKETS 1024u
 
 static struct header *results[BUCKETS];
-static wfpsa_mutex results_lock = WFPSA_MUTEX_INITIALIZER; /* guards all of this section */
+wfpsa_mutex results_lock = WFPSA_MUTEX_INITIALIZER; /* guards all of this section */
 
 static struct header **
 bucket_of(const struct header *header)
@@ -238,11 +238,9 @@ poison(struct header *header)
 static void
 look_at(const struct header *header)
 {
-    const UINT8 *byte = (const UINT8 *)(header + 1), *end = (const UINT8 *)header + header->bytes;
-    while (byte < end && *byte == POISON) {
-        byte++;
-    }
-    if (byte < end) {
+    const UINT8 *bytes = (const UINT8 *)(header + 1);
+    size_t count = (size_t)header->bytes - sizeof *header;
+    if (count && (bytes[0] != POISON || memcmp(bytes, bytes + 1, count - 1) != 0)) { /* all are as the first */
         misused(FUNCTION_FwpmFreeMemory0, MISUSE_WRITTEN_AFTER_FREE);
     }
 }

@@ -18,7 +18,7 @@ struct seat {
 };
 
 static struct seat seats[SEATS];
-static wfpsa_mutex seats_lock = WFPSA_MUTEX_INITIALIZER; /* for taking and leaving one */
+wfpsa_mutex seats_lock = WFPSA_MUTEX_INITIALIZER; /* for taking and leaving one */
 static UINT32 next_seat;
 
 static const UINT32 generations =

@@ -5,9 +5,10 @@
 
 volatile int64_t live_stores;
 
-static wfpsa_mutex registry_lock = WFPSA_MUTEX_INITIALIZER;
+wfpsa_mutex registry_lock = WFPSA_MUTEX_INITIALIZER;
 static struct wfpsa_store *registry;
 static UINT64 unnamed;
+static int forks_are_safe;
 
 #define INBOUND_TAIL_MS 60000
 #define SLAB_RECORDS 256
@@ -59,9 +60,31 @@ store_find(const WCHAR *name)
     return store;
 }
 
+/* A child has only the thread that forked. What it forks with is unlocked by that thread, in both processes. */
+static void
+before_fork(void)
+{
+    wfpsa_mutex_lock(&registry_lock);
+    wfpsa_mutex_lock(&seats_lock);
+    wfpsa_mutex_lock(&results_lock);
+}
+
+static void
+after_fork(void)
+{
+    wfpsa_mutex_unlock(&results_lock);
+    wfpsa_mutex_unlock(&seats_lock);
+    wfpsa_mutex_unlock(&registry_lock);
+}
+
+/* With the lock of the registry, which forks wait for. */
 static struct wfpsa_store *
 store_new(void)
 {
+    if (!forks_are_safe && wfpsa_at_fork(before_fork, after_fork) != 0) {
+        return NULL;
+    }
+    forks_are_safe = 1;
     struct wfpsa_store *store = wfpsa_allocate_zeroed(1, sizeof *store);
     if (!store) {
         return NULL;
@@ -239,10 +262,18 @@ is_zero_guid(const GUID *guid)
 
 typedef UINT64 (*hash_of)(const struct record *record);
 
+#define SLOT_NONE UINT32_MAX
+
+static UINT64
+hash_of_number(UINT64 id)
+{
+    return id * 0x9E3779B97F4A7C15u;
+}
+
 static UINT64
 hash_of_id(const struct record *record)
 {
-    return record->id * 0x9E3779B97F4A7C15u;
+    return hash_of_number(record->id);
 }
 
 static UINT64
@@ -264,6 +295,26 @@ index_place(const struct hash_index *index, UINT64 hash)
     return (UINT32)(hash >> 32) & (index->size - 1);
 }
 
+static UINT64
+cell_of(UINT64 hash, UINT32 slot)
+{
+    return (hash & UINT64_MAX << 32) | (slot + 1u);
+}
+
+/* The next slot in an index whose hash may be that one, from a place on, which it moves on; none: SLOT_NONE. */
+static UINT32
+index_next(const struct hash_index *index, UINT64 hash, UINT32 *place)
+{
+    UINT64 cell;
+    while ((cell = index->cells[*place]) != 0) {
+        *place = (*place + 1) & (index->size - 1);
+        if (cell >> 32 == hash >> 32) {
+            return (UINT32)cell - 1u;
+        }
+    }
+    return SLOT_NONE;
+}
+
 static void
 index_insert(struct hash_index *index, UINT64 hash, UINT32 slot)
 {
@@ -271,19 +322,19 @@ index_insert(struct hash_index *index, UINT64 hash, UINT32 slot)
     while (index->cells[at]) {
         at = (at + 1) & (index->size - 1);
     }
-    index->cells[at] = slot + 1;
+    index->cells[at] = cell_of(hash, slot);
 }
 
 /* Removal without tombstones: what follows in the run moves up where it may. */
 static void
-index_remove(const struct wfpsa_store *store, struct hash_index *index, hash_of hash, UINT32 slot)
+index_remove(struct hash_index *index, UINT64 hash, UINT32 slot)
 {
-    UINT32 mask = index->size - 1, hole = index_place(index, hash(store->slots[slot]));
-    while (index->cells[hole] != slot + 1) {
+    UINT32 mask = index->size - 1, hole = index_place(index, hash);
+    while (index->cells[hole] != cell_of(hash, slot)) {
         hole = (hole + 1) & mask;
     }
     for (UINT32 at = (hole + 1) & mask; index->cells[at]; at = (at + 1) & mask) {
-        UINT32 home = index_place(index, hash(store->slots[index->cells[at] - 1]));
+        UINT32 home = index_place(index, index->cells[at]);
         if (((at - home) & mask) >= ((at - hole) & mask)) {
             index->cells[hole] = index->cells[at];
             hole = at;
@@ -303,14 +354,14 @@ struct record *
 store_lookup(struct wfpsa_store *store, UINT64 id)
 {
     const struct hash_index *index = &store->by_id;
+    UINT64 hash = hash_of_number(id);
     if (index->size == 0) {
         return NULL;
     }
-    for (UINT32 at = index_place(index, id * 0x9E3779B97F4A7C15u); index->cells[at];
-         at = (at + 1) & (index->size - 1)) {
-        struct record *record = store->slots[index->cells[at] - 1];
-        if (record->id == id) {
-            return record;
+    UINT32 place = index_place(index, hash), slot;
+    while ((slot = index_next(index, hash, &place)) != SLOT_NONE) {
+        if (store->slots[slot]->id == id) {
+            return store->slots[slot];
         }
     }
     return NULL;
@@ -329,7 +380,7 @@ static int
 index_rebuild(struct wfpsa_store *store, struct hash_index *index, UINT32 size, hash_of hash,
               int (*belongs)(const struct record *record))
 {
-    UINT32 *cells = wfpsa_allocate_zeroed(size, sizeof *cells);
+    UINT64 *cells = wfpsa_allocate_zeroed(size, sizeof *cells);
     if (!cells) {
         return 0;
     }
@@ -365,9 +416,10 @@ struct record *
 store_duplicate(const struct wfpsa_store *store, const struct record *record)
 {
     const struct hash_index *index = &store->by_traffic;
-    for (UINT32 at = index_place(index, hash_of_traffic(record)); index->cells[at];
-         at = (at + 1) & (index->size - 1)) {
-        struct record *other = store->slots[index->cells[at] - 1];
+    UINT64 hash = hash_of_traffic(record);
+    UINT32 place = index_place(index, hash), slot;
+    while ((slot = index_next(index, hash, &place)) != SLOT_NONE) {
+        struct record *other = store->slots[slot];
         if (other != record && !other->expired && same_traffic(&other->traffic, &record->traffic)) {
             return other;
         }
@@ -407,7 +459,7 @@ delist(struct wfpsa_store *store, const struct record *record)
 {
     tally(store, record, -1);
     if (store->by_traffic.size && is_indexed_by_traffic(record)) {
-        index_remove(store, &store->by_traffic, hash_of_traffic, record->slot);
+        index_remove(&store->by_traffic, hash_of_traffic(record), record->slot);
     }
 }
 
@@ -626,7 +678,7 @@ take_out(struct wfpsa_store *store, struct record *record)
 {
     delist(store, record);
     timer_clear(store, record->slot);
-    index_remove(store, &store->by_id, hash_of_id, record->slot);
+    index_remove(&store->by_id, hash_of_id(record), record->slot);
     store->count--;
 }
 

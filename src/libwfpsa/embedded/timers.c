@@ -23,6 +23,15 @@ wfpsa_store_clock(struct wfpsa_store *store, int manual)
     wfpsa_mutex_unlock(&store->lock);
 }
 
+uint64_t
+wfpsa_store_now(struct wfpsa_store *store)
+{
+    wfpsa_mutex_lock(&store->lock);
+    UINT64 now = store_now(store);
+    wfpsa_mutex_unlock(&store->lock);
+    return now;
+}
+
 void
 wfpsa_store_advance(struct wfpsa_store *store, uint64_t milliseconds)
 {

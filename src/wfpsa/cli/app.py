@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 import wfpsa
-from wfpsa.cli import bench, doctor, expire, show
+from wfpsa.cli import bench, doctor, expire, serve, show, stats, top, watch
 from wfpsa.cli.common import ELEVATE, EXIT_CODES, EngineOption, ExitCode, Failure, UsageFault, installed_version, notice
 
 app = typer.Typer(
@@ -21,6 +21,10 @@ app = typer.Typer(
 app.command("list", epilog=EXIT_CODES)(show.list_contexts)
 app.command("get", epilog=EXIT_CODES)(show.get)
 app.command("expire", epilog=EXIT_CODES)(expire.expire)
+app.command("watch", epilog=EXIT_CODES)(watch.watch)
+app.command("top", epilog=EXIT_CODES)(top.top)
+app.command("stats", epilog=EXIT_CODES)(stats.stats)
+app.command("serve", epilog=EXIT_CODES)(serve.serve)
 app.command("doctor", epilog=EXIT_CODES)(doctor.doctor)
 app.command("bench", epilog=EXIT_CODES)(bench.bench)
 

@@ -1,10 +1,13 @@
 """What the verbs share: exit codes, faults, notices, the choice of an engine, and context ids."""
 
 import contextlib
+import math
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Generator, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib.metadata import PackageNotFoundError, version
@@ -37,6 +40,11 @@ EngineOption = Annotated[
     ),
 ]
 
+DurationOption = Annotated[
+    str | None,
+    typer.Option("--for", metavar="DURATION", help="End after that: 60, 60s, 500ms, 10m or 1h."),
+]
+
 
 class ExitCode(IntEnum):
     """What the command tells the shell."""
@@ -67,6 +75,22 @@ def argument_faults() -> Iterator[None]:
         raise
     except ValueError as error:
         raise UsageFault(str(error)) from error
+
+
+_DURATION = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ms|s|m|h|)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+
+
+def duration_seconds(text: str | None) -> float:
+    """The seconds of --for, without end where it is not given."""
+    if text is None:
+        return math.inf
+    if found := _DURATION.fullmatch(text):
+        seconds = float(found[1]) * _UNITS[found[2]]
+        if 0 < seconds < math.inf:
+            return seconds
+    shown = text if len(text) <= 40 else text[:40] + "..."
+    raise UsageFault(f"--for must be a number above 0, of seconds or with ms, s, m or h after it, not {shown!r}")
 
 
 # ---- what is said beside the results ----
@@ -126,6 +150,7 @@ class Target:
 
     text: str
     origin: str
+    named: bool = True
 
 
 def named_target(context: typer.Context, option: str | None) -> Target | None:
@@ -136,8 +161,18 @@ def named_target(context: typer.Context, option: str | None) -> Target | None:
     if variable := os.environ.get("WFPSA_ENGINE"):
         return Target(variable, "WFPSA_ENGINE")
     if sys.platform == "win32":
-        return Target("windows:", "the default on Windows")
+        return Target("windows:", "the default on Windows", named=False)
     return None
+
+
+def required_target(context: typer.Context, option: str | None) -> Target:
+    """The named target; a usage fault off Windows where none is named."""
+    if target := named_target(context, option):
+        return target
+    raise UsageFault(
+        f"{context.info_name} needs an engine to be named off Windows: --engine TARGET or WFPSA_ENGINE, "
+        'as in --engine "embedded:?contexts=1000"'
+    )
 
 
 def target_or_fallback(context: typer.Context, option: str | None) -> Target:
@@ -164,6 +199,18 @@ def opened(target: Target) -> Iterator[wfpsa.Engine]:
         yield engine
 
 
+@contextlib.contextmanager
+def subscribing(action: str) -> Iterator[None]:
+    """Says which right is lacking where a subscription is denied in the block."""
+    try:
+        yield
+    except wfpsa.AccessDenied as error:
+        if error.function != "IPsecSaContextSubscribe0":
+            raise
+        needed = f"{action} needs the right FWPM_ACTRL_SUBSCRIBE"
+        raise wfpsa.AccessDenied(error.code, error.function, needed) from error
+
+
 def empty_batch() -> wfpsa.SaBatch:
     """A batch without contexts: it knows the columns, and a predicate can be tried on it before an engine is asked."""
     with wfpsa.open_engine("embedded:") as engine:
@@ -177,10 +224,28 @@ def pages(
     return contextlib.closing(engine.pages(local=local, remote=remote, page_size=page_size))
 
 
-def snapshot(engine: wfpsa.Engine, local: str | None, remote: str | None) -> wfpsa.SaBatch:
-    """All contexts between those subnets."""
+def snapshot(
+    engine: wfpsa.Engine, local: str | None, remote: str | None, fields: Iterable[str] | None = None
+) -> wfpsa.SaBatch:
+    """All contexts between those subnets, with those columns or all."""
     with argument_faults(), progress("enumerating contexts"):
-        return engine.snapshot(local=local, remote=remote)
+        return engine.snapshot(local=local, remote=remote, fields=fields)
+
+
+@contextlib.contextmanager
+def ended_as_by_ctrl_c() -> Iterator[None]:
+    """In the block SIGTERM, and Ctrl-Break on Windows, do as Ctrl-C does, unless somebody else has a use for them."""
+    taken = []
+    if threading.current_thread() is threading.main_thread():
+        numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+        taken = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 # ---- context ids ----

@@ -298,7 +298,7 @@ def _emit_table(batches: Sequence[wfpsa.SaBatch], names: Sequence[str], output: 
 def write_facts(facts: Mapping[str, object], chosen: FactsFormat) -> None:
     """Writes names and values: a line each, or one JSON object."""
     if chosen is FactsFormat.JSON:
-        write(json.dumps(facts, ensure_ascii=False, indent=2).encode() + b"\n")
+        write(json.dumps(facts, ensure_ascii=False, indent=2).encode("utf-8", "backslashreplace") + b"\n")
         return
     width = max((len(name) for name in facts), default=0)
     write_text("".join(f"{name:{width}}  {_fact(value)}\n" for name, value in facts.items()))
