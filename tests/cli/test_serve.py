@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -64,6 +65,19 @@ def test_a_signal_ends_it_cleanly(number: int) -> None:
         assert process.wait(30) == ExitCode.DONE
         assert process.stderr is not None
         assert process.stderr.read() == "wfpsa: ended\n"
+
+
+def test_a_key_before_it_serves_ends_it_as_well(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "wfpsa-serve":
+            raise KeyboardInterrupt
+        original(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    result = run("serve", "--engine", "embedded:?contexts=10", "--listen", "127.0.0.1:0")
+    assert result.code == ExitCode.DONE and result.err.endswith("wfpsa: ended\n")
 
 
 def test_an_address_that_others_can_reach_is_warned_of() -> None:

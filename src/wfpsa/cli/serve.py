@@ -137,14 +137,15 @@ def _server(host: str, port: int, app: "WSGIApplication") -> Iterator[WSGIServer
 
 def _serve_until_told(server: WSGIServer) -> None:
     """Serves until Ctrl-C, SIGTERM or Ctrl-Break, and lets what is being answered come to its end."""
-    worker = threading.Thread(target=server.serve_forever, args=(0.1,), name="wfpsa-serve")
+    worker = threading.Thread(target=server.serve_forever, args=(0.1,), name="wfpsa-serve", daemon=True)
     with ended_as_by_ctrl_c():
-        worker.start()
         try:
+            worker.start()
             while True:
                 time.sleep(0.2)
         except KeyboardInterrupt:
             pass
         finally:
-            server.shutdown()
-            worker.join()
+            if worker.is_alive():  # shutdown() waits for ever for what never began
+                server.shutdown()
+                worker.join()
