@@ -157,6 +157,8 @@ class Client:
 
     def begin(self, run: int, sessions: int) -> None:
         """Has it apply the plan or go on with it."""
+        if self._process is not None and self._process.poll() is not None:
+            self._end()  # killed when it had told its end already
         if self._process is None:
             paths = [str(Path(wfpsa.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
             self._process = subprocess.Popen(
@@ -196,6 +198,7 @@ class Client:
         else:
             assert self._process is not None
             self._process.kill()
+            self._process.wait(30)
 
 
 class Trial:

@@ -304,8 +304,12 @@ def test_a_run_that_is_stopped_is_audited_with_what_it_did(
     error: type[BaseException] | None,
     stopped: str,
 ) -> None:
+    def once_begun(report: ExpiryReport) -> None:
+        if report.counts[Outcome.EXPIRED]:
+            progress(report)
+
     plan = planned(embedded, engine, 300)
-    options: dict[str, Any] = {"max_rate": 50, "on_progress": progress, "audit": tmp_path / "audit"}
+    options: dict[str, Any] = {"max_rate": 50, "on_progress": once_begun, "audit": tmp_path / "audit"}
     if error is None:
         report = plan.apply(engine, **options)
     else:

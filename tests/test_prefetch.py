@@ -115,7 +115,7 @@ def test_closing_the_engine_ends_a_snapshot_in_its_middle(embedded: testing.Embe
 
 def test_a_page_of_nobodys_choice_grows_where_calls_are_what_costs(embedded: testing.EmbeddedEngine) -> None:
     embedded.seed(60_000)
-    embedded.latency(per_call_us=20_000)  # far above what the contexts themselves cost anywhere
+    embedded.latency(per_call_us=60_000)  # far above what the contexts themselves cost anywhere
     with embedded.open() as engine:
         sizes = [len(page) for page in engine.pages(fields=["context_id"], prefetch=False)]
     assert sum(sizes) == 60_000

@@ -312,6 +312,17 @@ end_it(void *argument)
     wfpsa_atomic_add(&ender->ended, 1);
 }
 
+/* How many subscriptions are listed: not those that are ending. */
+static uint32_t
+listed(HANDLE engine)
+{
+    IPSEC_SA_CONTEXT_SUBSCRIPTION0 **list = NULL;
+    UINT32 count = 0;
+    CHECK_EQUAL(os->sa_context_subscriptions_get(engine, &list, &count), 0);
+    os->free_memory((void **)&list);
+    return count;
+}
+
 static void
 the_end_of_a_subscription_waits_for_a_running_callback(void)
 {
@@ -328,6 +339,9 @@ the_end_of_a_subscription_waits_for_a_running_callback(void)
         create_to(maker, 2);
         CHECK(until_told(listener, 1));
         thread_start(&ender.thread, end_it, &ender);
+        for (int i = 0; i < PATIENCE_ROUNDS && listed(maker) > 0; i++) { /* until it has begun to end */
+            wfpsa_sleep_ns(500000);
+        }
         for (int i = 0; i < 100; i++) { /* room to be wrong in */
             wfpsa_sleep_ns(200000);
             CHECK_EQUAL(wfpsa_atomic_load(&ender.ended), 0);

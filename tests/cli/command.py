@@ -143,7 +143,11 @@ def planned(expire: Run, path: Path, *arguments: object) -> Path:
 def stopped(expire: Run, path: Path, *arguments: object) -> dict[str, int]:
     """What a run with that journal did of its contexts until its time was over."""
     limits = ("--rate", 100, "--timeout", 0.15, "--journal", path)
-    result = expire(*(arguments or ALL), "--yes", *limits, "--format", "json")
+    for _ in range(10):
+        result = expire(*(arguments or ALL), "--yes", *limits, "--format", "json")
+        if result.code != ExitCode.FAILURE:
+            break
+        path.unlink()  # all of the time went by before the first call: nothing was done
     assert result.code == ExitCode.PARTIAL
     found = facts(result.out)
     assert found["EXPIRED"] > 0 and found["NOT_ATTEMPTED"] > 0

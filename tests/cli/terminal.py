@@ -129,6 +129,13 @@ class Terminal:
             assert self.process.poll() is None, self.process.stderr and self.process.stderr.read().decode()
         return lines
 
+    def after(self, seconds: float) -> list[str]:
+        """The last frame of those drawn until then."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._read(left)
+        return self.lines()
+
     def end(self) -> tuple[int, list[str]]:
         """Waits for the end; the exit code, and what was written to stderr. The terminal is as it was before."""
         import termios

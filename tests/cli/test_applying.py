@@ -118,7 +118,7 @@ def test_where_the_service_is_gone_the_rest_is_not_attempted(
 ) -> None:
     monkeypatch.setattr(expiry, "AWAITED", 0.5)
     embedded.seed(600)
-    embedded.latency(per_call_us=500)
+    embedded.latency(per_call_us=5000)
     total = len(live(embedded))
 
     def stop() -> None:
@@ -329,11 +329,11 @@ def test_as_many_failures_as_allowed_do_not_stop_it(
 
 def test_a_timeout_stops_it(expire: Run, embedded: testing.EmbeddedEngine) -> None:
     added(embedded, 40)
-    result = expire(*ALL, "--yes", "--rate", 100, "--timeout", 0.15)
+    result = expire(*ALL, "--yes", "--rate", 40, "--timeout", 0.6)
     assert result.code == ExitCode.PARTIAL
     found = counts(result.text)
     assert set(found) == {"EXPIRED", "NOT_ATTEMPTED"} and sum(found.values()) == 40
-    assert "stopped: the timeout of 0.15 s" in result.err
+    assert "stopped: the timeout of 0.6 s" in result.err
     assert len(live(embedded)) == found["NOT_ATTEMPTED"] > 0
 
 

@@ -218,8 +218,7 @@ def test_keys_sort_turn_and_pause(terminal: Open) -> None:
     shown.until(lambda lines: lines[0].endswith("PAUSED"))
     before = shown.lines()
     shown.do("embedded.add()")
-    time.sleep(0.5)
-    lines = shown.until(lambda lines: lines[0])
+    lines = shown.after(0.5)
     assert lines[:3] + lines[4:] == before[:3] + before[4:]
     shown.press("\t")  # what was not shown is shown as it is now
     shown.until(lambda lines: len(column(lines, "PEER BY RATE")) == len(column(lines, "PEER OF THE OLDEST")) == 7)
