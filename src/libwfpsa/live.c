@@ -1,5 +1,7 @@
 /* The rows of a mirror: a batch is looked up by id, logged, and its cells are moved a column at a time.
  */
+#include "platform.h" /* first: it asks the system headers for POSIX */
+
 #include "live.h"
 
 #include <string.h>
@@ -7,14 +9,10 @@
 #include "cells.h"
 #include "memory.h"
 
-/* ---- rows by id ---- */
+#define AHEAD 32u           /* ids whose rows are looked for at once */
+#define ROWS_MAX (1u << 30) /* or entries of the log */
 
-static uint64_t
-mixed(uint64_t id)
-{
-    id = (id ^ id >> 32) * UINT64_C(0x9E3779B97F4A7C15);
-    return id ^ id >> 29;
-}
+/* ---- rows by id ---- */
 
 static uint64_t *
 ids_of(const struct live *live)
@@ -22,39 +20,37 @@ ids_of(const struct live *live)
     return live->rows->columns[WFPSA_COLUMN_context_id];
 }
 
-/* The slot of an id, or the free one where it would be. */
-static uint64_t
-slot_of(const struct live *live, uint64_t id)
-{
-    const uint64_t *ids = ids_of(live);
-    uint64_t at = mixed(id) & live->slot_mask;
-    while (live->slots[at] && ids[live->slots[at] - 1u] != id) {
-        at = (at + 1) & live->slot_mask;
-    }
-    return at;
-}
-
 uint32_t
 live_row(const struct live *live, uint64_t id)
 {
-    uint32_t found = live->slots[slot_of(live, id)];
-    return found ? found - 1u : LIVE_NOWHERE;
+    const uint64_t *ids = ids_of(live), hash = hash_of_number(id);
+    uint32_t at = index_home(&live->by_id, hash), row;
+    while ((row = index_next(&live->by_id, hash, &at)) != LIVE_NOWHERE && ids[row] != id) {
+    }
+    return row;
 }
 
-/* Frees a slot, and moves up those that were pushed past it. */
+/* Fetches what looking up the ids from `at` on will touch, once every AHEAD of them. */
 static void
-free_slot(struct live *live, uint64_t slot)
+look_ahead(const struct live *live, const uint64_t *ids, uint64_t at, uint64_t count)
 {
-    const uint64_t *ids = ids_of(live);
-    uint64_t mask = live->slot_mask;
-    for (uint64_t at = (slot + 1) & mask; live->slots[at]; at = (at + 1) & mask) {
-        uint64_t home = mixed(ids[live->slots[at] - 1u]) & mask;
-        if (((at - home) & mask) >= ((at - slot) & mask)) {
-            live->slots[slot] = live->slots[at];
-            slot = at;
+    const struct hash_index *by_id = &live->by_id;
+    uint64_t end = count - at < AHEAD ? count : at + AHEAD;
+    if (at % AHEAD) {
+        return;
+    }
+    for (uint64_t i = at; i < end; i++) {
+        wfpsa_prefetch(&by_id->cells[index_home(by_id, hash_of_number(ids[i]))]);
+    }
+    for (uint64_t i = at; i < end; i++) {
+        uint64_t cell = by_id->cells[index_home(by_id, hash_of_number(ids[i]))];
+        if (cell) { /* perhaps another's */
+            uint32_t row = (uint32_t)cell - 1u;
+            wfpsa_prefetch(&ids_of(live)[row]);
+            wfpsa_prefetch(&live->states[row]);
+            wfpsa_prefetch(&live->seen[row]);
         }
     }
-    live->slots[slot] = 0;
 }
 
 /* ---- room ---- */
@@ -81,27 +77,26 @@ reserve_beside(struct live *live, uint64_t rows)
     return since != NULL;
 }
 
-/* Slots for so many rows, of which the first `length` have theirs. */
+/* Room in the index for so many rows, of which the first `length` are there. */
 static int
-reserve_slots(struct live *live, uint64_t length, uint64_t rows)
+reserve_index(struct live *live, uint64_t length, uint64_t rows)
 {
-    uint64_t wanted = live->slot_mask + 1;
-    while (wanted / 4 * 3 < rows) {
-        wanted *= 2;
+    struct hash_index wider = {NULL, live->by_id.size};
+    while (wider.size / 4 * 3 < rows) {
+        wider.size *= 2;
     }
-    if (wanted == live->slot_mask + 1) {
+    if (wider.size == live->by_id.size) {
         return 1;
     }
-    uint32_t *slots = wfpsa_allocate_zeroed(wanted, sizeof *slots);
-    if (!slots) {
+    wider.cells = wfpsa_allocate_zeroed(wider.size, sizeof *wider.cells);
+    if (!wider.cells) {
         return 0;
     }
-    wfpsa_free(live->slots);
-    live->slots = slots;
-    live->slot_mask = wanted - 1;
     for (uint32_t row = 0; row < length; row++) {
-        live->slots[slot_of(live, ids_of(live)[row])] = row + 1u;
+        index_insert(&wider, hash_of_number(ids_of(live)[row]), row);
     }
+    wfpsa_free(live->by_id.cells);
+    live->by_id = wider;
     return 1;
 }
 
@@ -136,8 +131,8 @@ reserve(struct live *live, uint64_t length, uint64_t staged, uint64_t gone)
 {
     struct wfpsa_columns *graves = live->graves;
     uint64_t left = live->history - graves->length, buried = gone < left ? gone : left;
-    if (length + staged >= LIVE_NOWHERE || !reserve_beside(live, length + staged) ||
-        !reserve_slots(live, length, length + staged) || !reserve_work(live, staged, gone)) {
+    if (length + staged > ROWS_MAX || !reserve_beside(live, length + staged) ||
+        !reserve_index(live, length, length + staged) || !reserve_work(live, staged, gone)) {
         return 0;
     }
     return graves->capacity - graves->length >= buried || wfpsa_columns_reserve(graves, buried) == WFPSA_OK;
@@ -213,22 +208,22 @@ move_rows(struct live *live, uint64_t buried, uint64_t planned)
     move_cells(rows->presence, rows->presence, 1, live->moves, buried, planned);
 }
 
-/* Takes the rows of what is gone out: their slots are free then, and they are holes. Returns how many there were; the
+/* Takes the rows of what is gone out: no id leads to them then, and they are holes. Returns how many there were; the
  * plan has moves of each to its grave, and nothing else. */
 static uint64_t
 bury(struct live *live, const uint64_t *gone, uint32_t gone_count, struct live_counts *counts)
 {
     uint64_t *graves_ids = live->graves->columns[WFPSA_COLUMN_context_id], buried = 0;
     for (uint32_t i = 0; i < gone_count; i++) {
-        uint64_t slot = slot_of(live, gone[i]);
-        if (live->slots[slot]) {
-            uint32_t row = live->slots[slot] - 1u;
+        look_ahead(live, gone, i, gone_count);
+        uint32_t row = live_row(live, gone[i]);
+        if (row != LIVE_NOWHERE) {
             struct live_logged *entry = note(live, gone[i], WFPSA_WENT, counts);
             entry->grave = (uint32_t)(live->went_count++ % live->history);
             live->graves->length += entry->grave == live->graves->length;
             graves_ids[entry->grave] = gone[i];
             plan(live, &buried, entry->grave, row);
-            free_slot(live, slot);
+            index_remove(&live->by_id, hash_of_number(gone[i]), row);
             live->hidden_count -= live->states[row] == LIVE_HIDDEN;
             live->states[row] = LIVE_HOLE;
         }
@@ -299,17 +294,19 @@ look_up(struct live *live, uint64_t length, uint64_t now, uint64_t *planned, str
     struct wfpsa_columns *rows = live->rows;
     uint64_t first = *planned;
     for (uint64_t staged = length; staged < rows->length; staged++) {
-        uint64_t id = ids_of(live)[staged], slot = slot_of(live, id), row = staged;
-        if (live->slots[slot]) {
-            row = live->slots[slot] - 1u;
+        look_ahead(live, ids_of(live) + length, staged - length, rows->length - length);
+        uint64_t id = ids_of(live)[staged];
+        uint32_t row = live_row(live, id);
+        if (row != LIVE_NOWHERE) {
             live->differs[*planned - first] =
                 ((rows->presence[row] ^ rows->presence[staged]) & live->shown_presence) != 0;
             rows->presence[row] = rows->presence[staged]; /* which SAs there are, whatever the columns tell of them */
             plan(live, planned, row, staged);
             live->states[staged] = LIVE_SPENT;
         } else {
+            row = (uint32_t)staged;
             note(live, id, WFPSA_CAME, counts);
-            live->slots[slot] = (uint32_t)staged + 1u;
+            index_insert(&live->by_id, hash_of_number(id), row);
             live->since[staged] = now;
             live->waits[staged] = 0;
             live->states[staged] = (uint8_t)live->arrival;
@@ -329,7 +326,7 @@ static void
 settle(struct live *live, uint64_t *planned, uint64_t to, uint64_t from)
 {
     uint64_t *ids = ids_of(live);
-    live->slots[slot_of(live, ids[from])] = (uint32_t)to + 1u;
+    index_move(&live->by_id, hash_of_number(ids[from]), (uint32_t)from, (uint32_t)to);
     ids[to] = ids[from];
     live->since[to] = live->since[from];
     live->seen[to] = live->seen[from];
@@ -404,15 +401,15 @@ int
 live_begin(struct live *live, const uint8_t *wanted, uint32_t history)
 {
     live->history = history;
-    live->slot_mask = 63;
+    live->by_id.size = 64;
     live->rows = wfpsa_columns_new_some(1, wanted);
     live->graves = wfpsa_columns_new_some(1, wanted);
-    live->slots = wfpsa_allocate_zeroed(live->slot_mask + 1, sizeof *live->slots);
+    live->by_id.cells = wfpsa_allocate_zeroed(live->by_id.size, sizeof *live->by_id.cells);
     live->log = wfpsa_allocate(history, sizeof *live->log);
     for (uint32_t i = 0; live->rows && i < WFPSA_COLUMN_COUNT; i++) {
         live->shown_presence |= live->rows->columns[i] ? (uint8_t)wfpsa_column_info(i)->presence : 0;
     }
-    return live->rows && live->graves && live->slots && live->log;
+    return live->rows && live->graves && live->by_id.cells && live->log;
 }
 
 void
@@ -424,7 +421,7 @@ live_end(struct live *live)
     wfpsa_free(live->seen);
     wfpsa_free(live->waits);
     wfpsa_free(live->states);
-    wfpsa_free(live->slots);
+    wfpsa_free(live->by_id.cells);
     wfpsa_free(live->log);
     wfpsa_free(live->moves);
     wfpsa_free(live->differs);
@@ -436,7 +433,7 @@ live_bytes(const struct live *live)
 {
     return wfpsa_columns_bytes(live->rows, live->rows->length) +
            wfpsa_columns_bytes(live->graves, live->graves->length) + live->room * (sizeof *live->since + 3) +
-           (live->slot_mask + 1) * sizeof *live->slots + live->history * sizeof *live->log +
+           live->by_id.size * sizeof *live->by_id.cells + live->history * sizeof *live->log +
            live->moves_room * sizeof *live->moves + live->staged_room * (sizeof *live->partial + 1);
 }
 
@@ -473,35 +470,37 @@ struct changed {
 static struct changed *
 changed_between(const struct live *live, uint64_t from, uint64_t to, uint64_t *count)
 {
-    uint64_t entries = to - from, mask = 63;
+    uint64_t entries = to - from;
     struct changed *found = wfpsa_allocate(entries, sizeof *found);
-    while (mask < entries * 2) {
-        mask = mask * 2 + 1;
+    struct hash_index by_id = {NULL, 64};
+    while (by_id.size < entries * 2 && by_id.size <= ROWS_MAX) {
+        by_id.size *= 2;
     }
-    uint32_t *slots = wfpsa_allocate_zeroed(mask + 1, sizeof *slots);
+    by_id.cells = entries <= ROWS_MAX ? wfpsa_allocate_zeroed(by_id.size, sizeof *by_id.cells) : NULL;
     *count = 0;
-    if (!found || !slots) {
+    if (!found || !by_id.cells) {
         wfpsa_free(found);
-        wfpsa_free(slots);
+        wfpsa_free(by_id.cells);
         return NULL;
     }
     for (; from < to; from++) {
         const struct live_logged *entry = &live->log[from % live->history];
-        uint64_t at = mixed(entry->id) & mask;
-        while (slots[at] && found[slots[at] - 1u].id != entry->id) {
-            at = (at + 1) & mask;
+        uint64_t hash = hash_of_number(entry->id);
+        uint32_t at = index_home(&by_id, hash), place;
+        while ((place = index_next(&by_id, hash, &at)) != PLACE_NONE && found[place].id != entry->id) {
         }
-        if (!slots[at]) {
-            found[*count].id = entry->id;
-            found[*count].first = entry->change;
-            found[*count].grave = LIVE_NOWHERE;
-            slots[at] = (uint32_t)++*count;
+        if (place == PLACE_NONE) {
+            place = (uint32_t)(*count)++;
+            found[place].id = entry->id;
+            found[place].first = entry->change;
+            found[place].grave = LIVE_NOWHERE;
+            index_insert(&by_id, hash, place);
         }
         if (entry->change == WFPSA_WENT) {
-            found[slots[at] - 1u].grave = entry->grave;
+            found[place].grave = entry->grave;
         }
     }
-    wfpsa_free(slots);
+    wfpsa_free(by_id.cells);
     return found;
 }
 

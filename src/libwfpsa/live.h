@@ -5,7 +5,9 @@
 #include "wfpsa/mirror.h"
 #include "wfpsa/query.h"
 
-#define LIVE_NOWHERE UINT32_MAX
+#include "hash_index.h"
+
+#define LIVE_NOWHERE PLACE_NONE
 #define LIVE_APPOINTED 0x80u /* in waits: the mirror will look at it again at some time */
 
 struct live_logged {
@@ -40,8 +42,7 @@ struct live {
     uint64_t hidden_count;
     enum live_state arrival; /* what comes is hidden or shown */
 
-    uint32_t *slots; /* open addressing by id: row + 1, 0 free */
-    uint64_t slot_mask;
+    struct hash_index by_id; /* of rows */
 
     struct live_logged *log; /* a ring of `history`: `log_count` in all so far */
     uint32_t history;

@@ -274,23 +274,27 @@ give_back(struct wfpsa_mirror *mirror, const struct batch *batch, uint32_t from,
     }
 }
 
-/* Calls for each id, until one fails or it has taken long. */
+/* Calls for each id, until one fails, it has taken long or the session is being closed. */
 static int
 read_all(struct batch *batch, struct wfpsa_session *session, struct wfpsa_failure *failure)
 {
     uint64_t began = wfpsa_coarse_ms(), call_began;
+    int status = wfpsa_session_enter(session);
+    if (status != WFPSA_OK) {
+        return status;
+    }
     for (; batch->read < batch->count && wfpsa_coarse_ms() - began < READ_FOR_MS; batch->read++) {
         IPSEC_SA_CONTEXT1 *found = NULL;
-        int status = wfpsa_session_enter(session);
-        if (status != WFPSA_OK) {
-            return status;
+        if (wfpsa_atomic_load(&session->closing)) {
+            status = WFPSA_CLOSED;
+            break;
         }
         DWORD code =
             METERED(get, call_began,
                     session->backend->sa_context_get_by_id1(session->engine, batch->ids[batch->read], &found));
-        wfpsa_session_leave(session);
         if (code != ERROR_SUCCESS && code != (DWORD)FWP_E_NOT_FOUND) {
-            return wfpsa_outcome_of(code, "IPsecSaContextGetById1", failure);
+            status = wfpsa_outcome_of(code, "IPsecSaContextGetById1", failure);
+            break;
         }
         if (code == ERROR_SUCCESS && found) { /* a success without a context says nothing */
             batch->found[batch->found_count++] = found;
@@ -298,7 +302,8 @@ read_all(struct batch *batch, struct wfpsa_session *session, struct wfpsa_failur
             batch->gone[batch->gone_count++] = batch->ids[batch->read];
         }
     }
-    return WFPSA_OK;
+    wfpsa_session_leave(session);
+    return status;
 }
 
 /* Enters what the calls found, and that they found nothing. Fails: WFPSA_NO_MEMORY; then nothing is entered. */

@@ -5,6 +5,7 @@
 
 #include "../platform.h"
 
+#include "../hash_index.h"
 #include "../memory.h"
 #include "wfpsa/backend.h"
 #include "wfpsa/embedded.h"
@@ -135,13 +136,6 @@ struct timer {
     UINT64 due; /* milliseconds on the store's clock */
     UINT32 slot;
     UINT32 padding;
-};
-
-/* Slots by a hash of what is in them: open addressing, in a cell the upper half of the hash, which tells the place and
- * spares looks at other slots, and slot + 1; 0 free. */
-struct hash_index {
-    UINT64 *cells;
-    UINT32 size; /* a power of two, or 0 */
 };
 
 enum function {

@@ -262,14 +262,6 @@ is_zero_guid(const GUID *guid)
 
 typedef UINT64 (*hash_of)(const struct record *record);
 
-#define SLOT_NONE UINT32_MAX
-
-static UINT64
-hash_of_number(UINT64 id)
-{
-    return id * 0x9E3779B97F4A7C15u;
-}
-
 static UINT64
 hash_of_id(const struct record *record)
 {
@@ -289,60 +281,6 @@ hash_of_traffic(const struct record *record)
     return hash;
 }
 
-static UINT32
-index_place(const struct hash_index *index, UINT64 hash)
-{
-    return (UINT32)(hash >> 32) & (index->size - 1);
-}
-
-static UINT64
-cell_of(UINT64 hash, UINT32 slot)
-{
-    return (hash & UINT64_MAX << 32) | (slot + 1u);
-}
-
-/* The next slot in an index whose hash may be that one, from a place on, which it moves on; none: SLOT_NONE. */
-static UINT32
-index_next(const struct hash_index *index, UINT64 hash, UINT32 *place)
-{
-    UINT64 cell;
-    while ((cell = index->cells[*place]) != 0) {
-        *place = (*place + 1) & (index->size - 1);
-        if (cell >> 32 == hash >> 32) {
-            return (UINT32)cell - 1u;
-        }
-    }
-    return SLOT_NONE;
-}
-
-static void
-index_insert(struct hash_index *index, UINT64 hash, UINT32 slot)
-{
-    UINT32 at = index_place(index, hash);
-    while (index->cells[at]) {
-        at = (at + 1) & (index->size - 1);
-    }
-    index->cells[at] = cell_of(hash, slot);
-}
-
-/* Removal without tombstones: what follows in the run moves up where it may. */
-static void
-index_remove(struct hash_index *index, UINT64 hash, UINT32 slot)
-{
-    UINT32 mask = index->size - 1, hole = index_place(index, hash);
-    while (index->cells[hole] != cell_of(hash, slot)) {
-        hole = (hole + 1) & mask;
-    }
-    for (UINT32 at = (hole + 1) & mask; index->cells[at]; at = (at + 1) & mask) {
-        UINT32 home = index_place(index, index->cells[at]);
-        if (((at - home) & mask) >= ((at - hole) & mask)) {
-            index->cells[hole] = index->cells[at];
-            hole = at;
-        }
-    }
-    index->cells[hole] = 0;
-}
-
 struct record *
 store_present(const struct wfpsa_store *store, UINT32 slot)
 {
@@ -358,8 +296,8 @@ store_lookup(struct wfpsa_store *store, UINT64 id)
     if (index->size == 0) {
         return NULL;
     }
-    UINT32 place = index_place(index, hash), slot;
-    while ((slot = index_next(index, hash, &place)) != SLOT_NONE) {
+    UINT32 at = index_home(index, hash), slot;
+    while ((slot = index_next(index, hash, &at)) != PLACE_NONE) {
         if (store->slots[slot]->id == id) {
             return store->slots[slot];
         }
@@ -417,8 +355,8 @@ store_duplicate(const struct wfpsa_store *store, const struct record *record)
 {
     const struct hash_index *index = &store->by_traffic;
     UINT64 hash = hash_of_traffic(record);
-    UINT32 place = index_place(index, hash), slot;
-    while ((slot = index_next(index, hash, &place)) != SLOT_NONE) {
+    UINT32 at = index_home(index, hash), slot;
+    while ((slot = index_next(index, hash, &at)) != PLACE_NONE) {
         struct record *other = store->slots[slot];
         if (other != record && !other->expired && same_traffic(&other->traffic, &record->traffic)) {
             return other;
