@@ -192,6 +192,15 @@ move_cells(void *to, const void *from, unsigned width, const struct live_move *m
     }
 }
 
+/* Fetches the cells of a column that moves begin at: while those of the one before are moved. */
+static void
+fetch_cells(const void *cells, unsigned width, const struct live_move *moves, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        wfpsa_prefetch((const uint8_t *)cells + (size_t)moves[i].from * width);
+    }
+}
+
 /* Moves what was planned, in its order, a column at a time: the first `buried` rows to their graves, then rows to the
  * places of others, which are at hand then. The ids are in their places already. */
 static void
@@ -199,6 +208,9 @@ move_rows(struct live *live, uint64_t buried, uint64_t planned)
 {
     struct wfpsa_columns *rows = live->rows, *graves = live->graves;
     for (uint32_t i = 0; i < WFPSA_COLUMN_COUNT; i++) {
+        if (i + 1 < WFPSA_COLUMN_COUNT && rows->columns[i + 1]) {
+            fetch_cells(rows->columns[i + 1], width_of(i + 1), live->moves, buried);
+        }
         if (rows->columns[i] && i != WFPSA_COLUMN_context_id) {
             move_cells(graves->columns[i], rows->columns[i], width_of(i), live->moves, 0, buried);
             move_cells(rows->columns[i], rows->columns[i], width_of(i), live->moves, buried, planned);
