@@ -159,6 +159,7 @@ def nothing_left_alive(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
     if any(testing.live_counters().values()):
         gc.collect()  # a cycle of the test's own, such as a traceback
     alive = {name: count for name, count in testing.live_counters().items() if count}
+    testing.take_misuses()  # the next test has none of them
     assert alive == {}
 
 

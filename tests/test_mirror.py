@@ -387,7 +387,7 @@ def test_first_seen_is_when_the_mirror_first_had_a_context(
         embedded.advance(10)
         for number, seconds in ((old, 60), (new, 10)):
             expected = datetime.now(UTC) - timedelta(seconds=seconds)
-            assert abs(mirrored.first_seen(number) - expected) < timedelta(seconds=5)
+            assert abs(mirrored.first_seen(number) - expected) < timedelta(seconds=9)
         with pytest.raises(KeyError):
             mirrored.first_seen(old + new)
         engine.delete(old)
@@ -436,12 +436,11 @@ def test_a_request_that_takes_too_long_times_out_and_stops_nothing(
     number = embedded.add()
     with engine.mirror(reconcile_every=None) as mirrored:
         engine.update(number, "inbound", mm_sa_id=5)
-        embedded.latency(per_call_us=200_000)
-        with pytest.raises(TimeoutError):
-            mirrored.reconcile(0.01)
-        with pytest.raises(TimeoutError):
-            mirrored.catch_up(0.01)
-        embedded.latency()
+        with engine.transaction():  # until its end the mirror's calls wait
+            for request in (mirrored.reconcile, mirrored.catch_up):
+                with pytest.raises(TimeoutError) as raised:
+                    request(0.01)
+                assert raised.type is TimeoutError, "not the EngineTimeout of 15 s later"
         eventually(lambda: same(mirrored.snapshot(), engine.snapshot()))
 
 
@@ -540,7 +539,7 @@ def test_after_a_restart_it_begins_anew_by_itself_and_shows_its_last_state_meanw
         eventually(lambda: isinstance(mirrored.error, wfpsa.EngineUnavailable))
         assert moment(mirrored) == (before, rows)
         time.sleep(0.1)
-        assert mirrored.age >= 0.1 and mirrored.resyncs == 0
+        assert mirrored.age >= 0.05 and mirrored.resyncs == 0
         embedded.start_service()
         embedded.seed(20, 4)
         insist(lambda: mirrored.reconcile(WAIT))
@@ -687,12 +686,13 @@ def test_closing_does_not_wait_for_all_that_is_to_be_read(
     with engine.mirror(reconcile_every=None) as mirrored:
         embedded.notifications(held=True)
         embedded.seed(2_000, 1)
-        embedded.latency(per_call_us=100_000)
+        embedded.latency(per_call_us=2_000)  # it may have begun with a few of them only
         embedded.notifications(held=False)
-        eventually(lambda: mirrored.lag > 200)
+        eventually(lambda: mirrored.lag > 400)
+        embedded.latency(per_call_us=100_000)
         began = time.monotonic()
         mirrored.close()
-        assert time.monotonic() - began < 10, "half of what those 200 take"
+        assert time.monotonic() - began < 10, "a quarter of what those 400 take"
         embedded.latency()
 
 

@@ -414,7 +414,7 @@ def test_the_last_state_and_its_age_are_shown_where_the_engine_is_gone(
     with instrument(engine, top_peers=5, meter_provider=exports.provider):
         before = exports.values()
         embedded.stop_service()
-        time.sleep(0.02)
+        time.sleep(0.05)
         after = exports.values()
         assert before[UP] == 1 and after[UP] == 0
         assert lasting(before) == lasting(after) and before[AGE] + 0.02 < after[AGE] < WAIT

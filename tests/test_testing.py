@@ -339,7 +339,7 @@ def test_what_is_due_and_lacks_memory_stays_until_there_is_some(
     embedded: testing.EmbeddedEngine, engine: wfpsa.Engine
 ) -> None:
     embedded.seed(300)
-    held = engine.pages(page_size=1)
+    held = engine.pages(page_size=1, prefetch=False)
     next(held)  # whoever goes is kept for it
     engine.expire(engine.snapshot())
     seen = set()
