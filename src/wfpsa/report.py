@@ -14,7 +14,7 @@ TYPE_CHECKING = False  # importing typing takes a third of the whole
 if TYPE_CHECKING:
     from typing import Any
 
-    from wfpsa.settle import Place, Settlement
+    from wfpsa.settle import Listed, Settlement
 
 __all__ = ["ExpiryReport", "interrupted", "outcome_totals"]
 
@@ -144,7 +144,7 @@ class ExpiryReport:
         message = f"{missed} of {len(self)} contexts were not expired ({', '.join(failures)})"
         raise ExpiryFailed(first or None, "IPsecSaContextExpire0" if first else None, message, self)
 
-    def settle(self, engine: Place, timeout: float = 90.0, poll: float = 5.0) -> Settlement:
+    def settle(self, engine: Listed, timeout: float = 90.0, poll: float = 5.0) -> Settlement:
         """Waits until the inbound SAs of what was expired are gone, which takes about a minute, and says who came back.
 
         All contexts of the engine are listed at once and then every `poll` seconds, until none of those EXPIRED, or

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from wfpsa import _native
 
-__all__ = ["SETTLE_FIELDS", "Place", "Settlement", "settle"]
+__all__ = ["SETTLE_FIELDS", "Listed", "Settlement", "settle"]
 
 SETTLE_FIELDS = ("context_id", "has_inbound", "has_outbound", "local_address", "remote_address")
 """What is listed at each look."""
@@ -18,7 +18,7 @@ SLICE = 0.05
 SHOWN = 5
 
 
-class Place(Protocol):
+class Listed(Protocol):
     """What settling needs of an engine."""
 
     def snapshot(self, *, fields: Iterable[str] | None = None) -> _native.SaBatch:
@@ -86,7 +86,12 @@ class Settlement:
 
 
 def settle(
-    engine: Place, expired: set[int], own: frozenset[int], contexts: _native.SaBatch | None, timeout: float, poll: float
+    engine: Listed,
+    expired: set[int],
+    own: frozenset[int],
+    contexts: _native.SaBatch | None,
+    timeout: float,
+    poll: float,
 ) -> Settlement:
     """What ExpiryReport.settle does: `expired` are watched, `own` are all ids of the report, `contexts` as planned."""
     for name, value, above in (("timeout", timeout, False), ("poll", poll, True)):
@@ -113,7 +118,7 @@ def settle(
 class _Clocks:
     """The engine's clock and the real one, from a start."""
 
-    def __init__(self, engine: Place) -> None:
+    def __init__(self, engine: Listed) -> None:
         self._engine = engine
         self._starts = engine._clock(), time.monotonic()
 
