@@ -17,7 +17,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from support import run_python, run_together
 
 import wfpsa
-import wfpsa.families as families_module
 import wfpsa.mirror as mirror_module
 from wfpsa import (
     CipherType,
@@ -384,8 +383,8 @@ def test_half_built_and_expired_contexts_count_by_the_sas_that_they_have(
 
 
 def test_the_info_says_who_answers_and_which_wfpsa_asks(engine: wfpsa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(families_module, "version", lambda name: f"{name} 9.8")
-    info = key("wfpsa_info", backend=engine.backend, version="wfpsa 9.8")
+    monkeypatch.setitem(vars(wfpsa), "__version__", "9.8")
+    info = key("wfpsa_info", backend=engine.backend, version="9.8")
     assert of(scrape(WfpsaCollector(engine)), "wfpsa_info") == {info: 1}
     with engine.mirror() as mirror:
         assert of(scrape(WfpsaCollector(mirror)), "wfpsa_info") == {info: 1}

@@ -221,7 +221,7 @@ struct batch {
 static void
 choose(struct batch *batch, uint64_t id, int why)
 {
-    uint32_t mask = READ_AT_ONCE * 2 - 1, at = (uint32_t)(id * 0x9E3779B1u >> 7) & mask;
+    uint32_t mask = READ_AT_ONCE * 2 - 1, at = (uint32_t)(hash_of_number(id) >> 32) & mask;
     while (batch->places[at] && batch->ids[batch->places[at] - 1u] != id) {
         at = (at + 1) & mask;
     }

@@ -5,9 +5,9 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, NamedTuple
 
+import wfpsa
 from wfpsa import _native
 from wfpsa.engine import Engine
 from wfpsa.enums import CipherType, Outcome, TrafficType, TransformType
@@ -178,6 +178,7 @@ class Reader:
         self._source = source
         self._engine = source if isinstance(source, Engine) else engine
         self._top_peers = top_peers
+        self._version = wfpsa_version()
         self._lock = threading.Lock()
         self._batch: _native.SaBatch | None = None
         self._statistics: Statistics | None = None
@@ -224,7 +225,7 @@ class Reader:
 
     def _state(self, up: bool) -> Iterator[Reading]:
         info = Reading(INFO)
-        info.add((self._batch.backend if self._batch is not None else "", wfpsa_version()), 1)
+        info.add((self._batch.backend if self._batch is not None else "", self._version), 1)
         yield info
         yield Reading(UP, int(up))
         yield Reading(STATE_AGE, time.monotonic() - self._since)
@@ -307,11 +308,8 @@ class Reader:
 
 
 def wfpsa_version() -> str:
-    """The version of this package, as far as it is installed."""
-    try:
-        return version("wfpsa")
-    except PackageNotFoundError:
-        return "unknown"
+    """The version of this package, or "unknown" where it runs from a checkout."""
+    return getattr(wfpsa, "__version__", "unknown")
 
 
 def _by_name(
