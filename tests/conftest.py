@@ -59,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "compiler: needs a C compiler, or what it would build in the folder that WFPSA_WALKERS names"
     )
-    config.addinivalue_line("markers", "busy_fork: forks while other threads allocate memory")
+    config.addinivalue_line("markers", "busy_fork: forks while other threads may allocate memory")
     config.addinivalue_line("markers", "fork: forks")
     config.addinivalue_line("markers", "misuses_memory: reads or writes outside a live block, on purpose")
     config.addinivalue_line("markers", "posix: about what only other systems than Windows have or do")
