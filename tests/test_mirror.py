@@ -8,25 +8,34 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from mirrors import (
+    WAIT,
+    eventually,
+    half_built,
+    hurry,
+    ids_of,
+    insist,
+    mirrors_at_work,
+    moment,
+    replayed,
+    same,
+    until_ids,
+    until_same,
+)
 from support import added, out_of_memory, run_python, run_together, values, walk_allocations
 
 import wfpsa
-from wfpsa import CORE_FIELDS, GenerationExpired, Mirror, Sa, SaBatch, SaBundle, Traffic, mirror, testing
+from wfpsa import CORE_FIELDS, GenerationExpired, Mirror, mirror, testing
 from wfpsa.mirror import Drift
 
-WAIT = 20.0
-"""Seconds for what must come."""
 TAIL_AND_MORE = 60 + 32 + 1
 """Seconds after an expiry by which its end has been read again, whatever the back-off."""
 
@@ -36,8 +45,6 @@ EVERY_FIELDS = pytest.mark.parametrize(
     "fields", [None, CORE_FIELDS, ("context_id", "spi_in"), ("context_id",)], ids=["all", "core", "two", "one"]
 )
 
-_T = TypeVar("_T")
-
 
 @pytest.fixture(autouse=True)
 def quick_and_gone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -46,104 +53,6 @@ def quick_and_gone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     gc.collect()
     assert mirrors_at_work() == []
-
-
-def hurry(set_to: Callable[[object, str, object], None]) -> None:
-    set_to(mirror, "SLICE_MS", 2)
-    set_to(mirror, "BACK_OFF", (0.001, 0.005))
-    set_to(mirror, "PROBED_AFTER", 3600.0)  # whose allocations would be in the way
-
-
-def mirrors_at_work() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "wfpsa-mirror"]
-
-
-# --- Comparing ------------------------------------------------------------------------------------
-
-
-def ids_of(batch: SaBatch) -> set[int]:
-    found = batch["context_id"].tolist()
-    assert len(set(found)) == len(found) == len(batch)
-    return set(found)
-
-
-def same(one: SaBatch, other: SaBatch) -> bool:
-    """Whether the contexts of both are the same in all columns."""
-    assert one.columns == other.columns
-    ids_of(one), ids_of(other)
-    both_ways = one.diff(other), other.diff(one)
-    return not any(len(part) for found in both_ways for part in (found.added, found.removed, found.changed))
-
-
-def rows_of(batch: SaBatch) -> dict[int, tuple[object, ...]]:
-    columns = list(values(batch).values())
-    return dict(zip(batch["context_id"].tolist(), zip(*columns, strict=True), strict=True))
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    """Waits until it holds: the engine tells its events by a thread of its own."""
-    end = time.monotonic() + WAIT
-    while not holds():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.001)
-
-
-def until_same(mirrored: Mirror, engine: wfpsa.Engine, fields: tuple[str, ...] | None = None) -> None:
-    """Waits until what the events tell has made both the same."""
-
-    def caught_up() -> bool:
-        mirrored.catch_up(WAIT)
-        return same(mirrored.snapshot(), engine.snapshot(fields=fields))
-
-    eventually(caught_up)
-
-
-def until_ids(mirrored: Mirror, wanted: set[int]) -> None:
-    def caught_up() -> bool:
-        mirrored.catch_up(WAIT)
-        return ids_of(mirrored.snapshot()) == wanted
-
-    eventually(caught_up)
-
-
-def insist(call: Callable[[], _T]) -> _T:
-    """What it returns once no failure strikes any more."""
-    end = time.monotonic() + WAIT
-    while True:
-        try:
-            return call()
-        except (wfpsa.WfpError, MemoryError):
-            assert time.monotonic() < end, "it fails for ever"
-
-
-def moment(mirrored: Mirror) -> tuple[int, dict[int, tuple[object, ...]]]:
-    """A generation, and the contexts at it."""
-    while True:
-        before = mirrored.generation
-        batch = mirrored.snapshot()
-        if mirrored.generation == before:
-            return before, rows_of(batch)
-
-
-def replayed(changes: wfpsa.MirrorChanges, rows: dict[int, tuple[object, ...]]) -> dict[int, tuple[object, ...]]:
-    """Older contexts with these changes applied, each of which must be one."""
-    came, went, differ = (rows_of(part) for part in (changes.added, changes.removed, changes.changed))
-    assert not came.keys() & rows.keys()
-    assert went.keys() <= rows.keys() and differ.keys() <= rows.keys()
-    assert not went.keys() & differ.keys()
-    return {number: row for number, row in (rows | came | differ).items() if number not in went}
-
-
-def half_built(engine: wfpsa.Engine, last: int = 1) -> tuple[int, Callable[[], None], Callable[[], None]]:
-    """A context without SAs, and what adds its inbound and its outbound one."""
-    traffic = Traffic("10.8.0.1", f"10.8.1.{last}")
-    number = engine.create(traffic)
-    spi = engine.get_spi(number, traffic)
-    return (
-        number,
-        lambda: engine.add_inbound(number, SaBundle(sas=(Sa(spi=spi),), qm_sa_id=9)),
-        lambda: engine.add_outbound(number, SaBundle(sas=(Sa(spi=9),), qm_sa_id=9)),
-    )
 
 
 # --- What it shows --------------------------------------------------------------------------------
@@ -958,269 +867,3 @@ def test_whatever_call_fails_the_error_is_told_and_the_next_attempt_makes_up_for
             embedded.fail(function, 0)
             until_same(mirrored, engine)
             eventually(lambda: mirrored.error is None)
-
-
-# --- In any order ---------------------------------------------------------------------------------
-
-FAILING = (
-    "FwpmEngineOpen0",
-    "IPsecSaContextSubscribe0",
-    "IPsecSaContextCreateEnumHandle0",
-    "IPsecSaContextEnum1",
-    "IPsecSaContextGetById1",
-)
-SWITCHED = "add_event delete_event contexts_after_restart ids_after_restart duplicates lifetimes enumeration"
-any_index = st.integers(0, 10_000)
-
-
-class MirrorMachine(RuleBasedStateMachine):
-    """An engine that changes in any order, and what a mirror of it shows."""
-
-    @initialize(
-        data=st.data(),
-        fields=st.sampled_from([None, CORE_FIELDS, ("context_id",)]),
-        history=st.sampled_from([1, 5, 65536]),
-        capacity=st.sampled_from([1, 3, 65536]),
-    )
-    def begin(self, data: st.DataObject, fields: tuple[str, ...] | None, history: int, capacity: int) -> None:
-        self.patch = pytest.MonkeyPatch()
-        hurry(self.patch.setattr)
-        self.fields, self.history = fields, history
-        self.control = testing.EmbeddedEngine()
-        self.control.stop_clock()
-        self.switches = {
-            name: data.draw(st.sampled_from(testing.SWITCHES[name][0]), label=name) for name in SWITCHED.split()
-        }
-        self.control.switch(**self.switches)
-        self.control.seed(data.draw(st.integers(0, 12), label="contexts"), 1)
-        self.engine = self.control.open(reconnect=True)
-        self.mirrored = self.engine.mirror(fields=fields, history=history, capacity=capacity, reconcile_every=None)
-        self.updated: set[int] = set()
-        self.untold = False
-        """Whether there is something that no event will tell, or did."""
-        self.held = self.stopped = self.limited = False
-        self.half: dict[int, tuple[Callable[[], None], Callable[[], None]]] = {}
-        self.moments = [moment(self.mirrored)]
-        self.snapshots = [(batch := self.mirrored.snapshot(), values(batch))]
-
-    def teardown(self) -> None:
-        if not hasattr(self, "mirrored"):
-            return
-        try:
-            if self.stopped:
-                self.start_service()
-            self.reconcile()
-            assert all(values(batch) == before for batch, before in self.snapshots)
-        finally:
-            testing.fail_allocation(0)
-            self.mirrored.close()
-            self.engine.close()
-            self.control.close()
-            self.snapshots.clear()
-            self.half.clear()
-            del self.mirrored, self.engine  # which hold what C has of them
-            self.patch.undo()
-            gc.collect()
-            assert mirrors_at_work() == []
-            alive = {name: count for name, count in testing.live_counters().items() if count}
-            assert alive == {}
-
-    def pick(self, index: int) -> int | None:
-        there = sorted(self.engine.snapshot()["context_id"].tolist())
-        return there[index % len(there)] if there else None
-
-    # ---- the engine changes ----
-
-    @rule(count=st.integers(0, 8), seed=st.integers(0, 100), odd=st.booleans())
-    def seed(self, count: int, seed: int, odd: bool) -> None:
-        self.control.seed(count, seed, odd=odd)
-
-    @rule(last=st.integers(1, 5), wanted=st.sampled_from([None, None, 5, 2**32 + 5, 2**64 - 1]), both=st.booleans())
-    def add(self, last: int, wanted: int | None, both: bool) -> None:
-        with suppress(wfpsa.WfpError):  # where that id is taken
-            self.control.add("10.0.0.1", f"10.0.1.{last}", context_id=wanted, outbound=both)
-
-    @precondition(lambda self: not self.stopped)
-    @rule(index=any_index)
-    def delete(self, index: int) -> None:
-        number = self.pick(index)
-        if number is not None:
-            self.engine.delete(number)
-
-    @precondition(lambda self: not self.stopped)
-    @rule(first=any_index, second=any_index)
-    def expire(self, first: int, second: int) -> None:
-        chosen = {number for number in (self.pick(first), self.pick(second)) if number is not None}
-        self.engine.expire(sorted(chosen))
-
-    @precondition(lambda self: not self.stopped)
-    @rule(index=any_index, value=st.integers(0, 9))
-    def update(self, index: int, value: int) -> None:
-        number = self.pick(index)
-        if number is not None:
-            with suppress(wfpsa.WfpError):
-                self.engine.update(number, "inbound", mm_sa_id=value)
-                self.updated.add(number)
-
-    @precondition(lambda self: not self.stopped)
-    @rule(last=st.integers(1, 5))
-    def create(self, last: int) -> None:
-        number, *steps = half_built(self.engine, last)
-        self.half[number] = (steps[0], steps[1])
-
-    @precondition(lambda self: self.half and not self.stopped)
-    @rule(index=any_index, whole=st.booleans())
-    def complete(self, index: int, whole: bool) -> None:
-        number = sorted(self.half)[index % len(self.half)]
-        inbound, outbound = self.half[number]
-        with suppress(wfpsa.WfpError):
-            inbound()
-        if whole:
-            del self.half[number]
-            with suppress(wfpsa.WfpError):
-                outbound()
-
-    @rule(seconds=st.sampled_from([0.2, 0.5, 5, 31, 61, 300]))
-    def advance(self, seconds: float) -> None:
-        self.control.advance(seconds)
-
-    # ---- what goes wrong ----
-
-    @rule(held=st.booleans())
-    def hold(self, held: bool) -> None:
-        self.held = held
-        self.control.notifications(held=held)
-
-    @rule(capacity=st.sampled_from([1, 3]))
-    def limit(self, capacity: int) -> None:
-        """Of subscriptions made from now on; what the engine itself loses nobody tells."""
-        self.control.notifications(capacity=capacity, held=self.held)
-        self.limited = True
-
-    @rule(
-        function=st.sampled_from(FAILING),
-        nth=st.integers(1, 3),
-        code=st.sampled_from([0x80320010, 0x80320012, 5, 8, 1722, 1726, 1702, 0xFFFFFFFF]),
-        reconciles=st.booleans(),
-    )
-    def fail(self, function: str, nth: int, code: int, reconciles: bool) -> None:
-        self.control.fail(function, nth, code)
-        with suppress(wfpsa.WfpError):
-            if reconciles:
-                self.mirrored.reconcile(WAIT)
-            else:
-                self.mirrored.catch_up(WAIT)
-        self.control.fail(function, 0)
-
-    @rule(nth=st.integers(1, 40), reconciles=st.booleans(), count=st.integers(0, 5))
-    def run_out_of_memory(self, nth: int, reconciles: bool, count: int) -> None:
-        self.control.seed(count, nth)
-        testing.fail_allocation(nth)
-        with suppress(wfpsa.WfpError, MemoryError):
-            if reconciles:
-                self.mirrored.reconcile(WAIT)
-            else:
-                self.mirrored.catch_up(WAIT)
-        testing.fail_allocation(0)
-        self.untold = True  # the engine's queue may have had no memory
-
-    @precondition(lambda self: not self.stopped)
-    @rule(code=st.sampled_from([1722, 1726]), lasts=st.booleans())
-    def stop_service(self, code: int, lasts: bool) -> None:
-        self.control.stop_service(code)
-        self.stopped = True
-        if not lasts:
-            self.start_service()
-
-    @precondition(lambda self: self.stopped)
-    @rule()
-    def start_service(self) -> None:
-        self.control.start_service()
-        self.stopped = False
-        self.half.clear()
-        self.updated.clear()
-        self.engine.reopen()
-        insist(lambda: self.mirrored.catch_up(WAIT))  # with the new session
-
-    # ---- what the mirror shows ----
-
-    @precondition(lambda self: not self.stopped)
-    @rule()
-    def reconcile(self) -> None:
-        drift = insist(lambda: self.mirrored.reconcile(WAIT))
-        found, expected = self.mirrored.snapshot(), self.engine.snapshot(fields=self.fields)
-        assert same(found, expected), (drift, found.diff(expected))
-        assert drift.listed == len(self.mirrored) == len(expected)
-        self.updated.clear()
-        self.untold = False
-
-    @precondition(lambda self: not (self.stopped or self.held or self.untold or self.limited))
-    @rule()
-    def catch_up(self) -> None:
-        eventually(self.is_close)
-
-    def is_close(self) -> bool:
-        """The ids are the engine's, and rows that differ are half-built, in their last minute, or updated."""
-        insist(lambda: self.mirrored.catch_up(WAIT))
-        seen = self.mirrored.snapshot()  # once: its thread goes on
-        found, expected = rows_of(seen), rows_of(self.engine.snapshot(fields=self.fields))
-        whole = {context.context_id: context for context in self.engine.snapshot()}
-        missing, more = expected.keys() - found.keys(), found.keys() - expected.keys()
-        built = {number for number, context in whole.items() if context.inbound and context.outbound}
-        if self.switches["add_event"] == "create":
-            if missing:
-                return False
-        elif any(whole[number].outbound for number in missing):
-            return False
-        if more and self.switches["delete_event"] == "removal":
-            return False
-        shown = {context.context_id: context for context in seen}
-        if self.fields is None and any(shown[number].inbound and shown[number].outbound for number in more):
-            return False  # their last minute is over, and they will be read again
-        differing = {number for number in expected.keys() & found.keys() if expected[number] != found[number]}
-        unread = differing - self.updated
-        if self.fields is None:
-            unread = {n for n in unread if n in built and shown[n].inbound and shown[n].outbound}
-        elif self.fields == ("context_id",):
-            assert not differing
-        else:
-            unread &= built & {number for number, row in shown.items() if row.has_inbound and row.has_outbound}
-        return not unread
-
-    @rule(keep=st.booleans())
-    def look(self, keep: bool) -> None:
-        batch = self.mirrored.snapshot()
-        if keep and len(self.snapshots) < 4:
-            self.snapshots.append((batch, values(batch)))
-            self.moments.append(moment(self.mirrored))
-
-    @rule(index=any_index)
-    def replay(self, index: int) -> None:
-        since, before = self.moments[index % len(self.moments)]
-        while True:
-            now, rows = moment(self.mirrored)
-            try:
-                changes = self.mirrored.changes(since)
-            except GenerationExpired:
-                assert self.history < 65536
-                return
-            if changes.generation == now:
-                break
-        assert replayed(changes, before) == rows
-
-    @invariant()
-    def its_thread_lives(self) -> None:
-        if hasattr(self, "mirrored"):
-            assert len(mirrors_at_work()) == 1
-            assert self.mirrored.generation >= self.moments[-1][0]
-
-
-examples, _, steps = os.environ.get("WFPSA_MIRROR_EXAMPLES", "60x30").partition("x")
-TestMirrorOfAnEngineThatChangesInAnyOrder = MirrorMachine.TestCase
-TestMirrorOfAnEngineThatChangesInAnyOrder.settings = settings(
-    max_examples=int(examples),
-    stateful_step_count=int(steps or 30),
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
