@@ -16,10 +16,10 @@ import wfpsa
 from wfpsa import testing
 
 ADDRESS_SANITIZER = "libasan" in os.environ.get("LD_PRELOAD", "")
+FORK_WITH_THREADS = "the sanitizer's allocator does not outlive it in the child" if ADDRESS_SANITIZER else None
 LEFT_OUT = {
     "compiler": None if sys.platform != "win32" or "WFPSA_WALKERS" in os.environ else "no C compiler is there",
-    "busy_fork": "the sanitizer's allocator does not outlive it in the child" if ADDRESS_SANITIZER else None,
-    "fork": None if hasattr(os, "fork") else "this platform has no fork",
+    "fork": FORK_WITH_THREADS if hasattr(os, "fork") else "this platform has no fork",
     "misuses_memory": "the sanitizer ends the process, rightly" if ADDRESS_SANITIZER else None,
     "posix": None if sys.platform != "win32" else "about what only other systems than Windows have or do",
     "posix_signal": None if sys.platform != "win32" else "Windows cannot send itself this signal",
@@ -59,8 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "compiler: needs a C compiler, or what it would build in the folder that WFPSA_WALKERS names"
     )
-    config.addinivalue_line("markers", "busy_fork: forks while other threads may allocate memory")
-    config.addinivalue_line("markers", "fork: forks")
+    config.addinivalue_line("markers", "fork: forks, beside other threads, one of which may allocate")
     config.addinivalue_line("markers", "misuses_memory: reads or writes outside a live block, on purpose")
     config.addinivalue_line("markers", "posix: about what only other systems than Windows have or do")
     config.addinivalue_line("markers", "posix_signal: needs a signal that only POSIX has, or its way of sending one")

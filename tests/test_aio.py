@@ -992,7 +992,6 @@ print("fine")
 """
 
 
-@pytest.mark.busy_fork
 @pytest.mark.fork
 def test_a_forked_child_is_refused_and_its_parent_reads_on() -> None:
     assert run_python(FORKED) == "fine\n"

@@ -318,7 +318,7 @@ print("fine")
 
 
 @pytest.mark.fork
-@pytest.mark.parametrize("state", ["idle", pytest.param("busy", marks=pytest.mark.busy_fork)])
+@pytest.mark.parametrize("state", ["idle", "busy"])
 def test_a_forked_child_gets_engine_closed_and_the_parent_goes_on(state: str) -> None:
     assert run_python(FORKED, state) == "fine\n"
 
@@ -356,7 +356,6 @@ print("fine")
 """
 
 
-@pytest.mark.busy_fork
 @pytest.mark.fork
 def test_a_child_forked_while_other_threads_are_in_calls_opens_an_engine_of_its_own() -> None:
     """Whatever locks they hold then, the child has no threads that would give them back."""

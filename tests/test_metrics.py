@@ -1080,7 +1080,6 @@ print("fine")
 """
 
 
-@pytest.mark.busy_fork
 @pytest.mark.fork
 def test_in_a_forked_child_the_last_state_of_a_mirror_is_shown_and_it_is_not_up() -> None:
     assert run_python(FORKED) == "fine\n"

@@ -741,7 +741,6 @@ print("fine")
 """
 
 
-@pytest.mark.busy_fork
 @pytest.mark.fork
 def test_a_forked_child_gets_engine_closed_and_the_mirror_goes_on() -> None:
     quietly(FORKED)

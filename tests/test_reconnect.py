@@ -596,7 +596,6 @@ print("fine")
 """
 
 
-@pytest.mark.busy_fork
 @pytest.mark.fork
 def test_in_a_forked_child_nothing_is_reconnected_and_the_parent_goes_on() -> None:
     assert run_python(FORKED) == "fine\n"

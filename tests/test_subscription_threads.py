@@ -444,7 +444,6 @@ print("fine")
 """
 
 
-@pytest.mark.busy_fork
 @pytest.mark.fork
 def test_a_forked_child_gets_engine_closed_from_subscription_and_transaction_and_the_parent_goes_on() -> None:
     assert run_python(FORKED) == "fine\n"
