@@ -1,4 +1,4 @@
-"""What several test files share: batches, the oracle's rows beside them, raw engine calls, threads, subprocesses."""
+"""What several test files share: batches and their oracle, raw calls, lengths of state machines, threads, processes."""
 
 import ctypes
 import functools
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import oracle
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import wfpsa
@@ -214,6 +215,21 @@ def walk_allocations(
         assert alive() == before, f"allocation {nth}"
         failed()
     raise AssertionError("unreachable")
+
+
+# --- State machines -------------------------------------------------------------------------------
+
+
+def runs_of_steps(variable: str, runs: int, steps: int) -> settings:
+    """So many runs of so many steps, or what the environment's variable says: `2000` or `2000x100`."""
+    wanted, _, long = os.environ.get(variable, "").partition("x")
+    return settings(
+        max_examples=int(wanted or runs),
+        stateful_step_count=int(long or steps),
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
 
 
 # --- Threads --------------------------------------------------------------------------------------

@@ -4,16 +4,14 @@ WFPSA_MIRROR_EXAMPLES says how many runs of how many steps: `2000` or `2000x100`
 """
 
 import gc
-import os
 from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from mirrors import WAIT, eventually, half_built, hurry, insist, mirrors_at_work, moment, replayed, rows_of, same
-from support import values
+from support import runs_of_steps, values
 
 import wfpsa
 from wfpsa import CORE_FIELDS, GenerationExpired, testing
@@ -271,12 +269,5 @@ class MirrorMachine(RuleBasedStateMachine):
             assert self.mirrored.generation >= self.moments[-1][0]
 
 
-examples, _, steps = os.environ.get("WFPSA_MIRROR_EXAMPLES", "60x30").partition("x")
 TestMirrorOfAnEngineThatChangesInAnyOrder = MirrorMachine.TestCase
-TestMirrorOfAnEngineThatChangesInAnyOrder.settings = settings(
-    max_examples=int(examples),
-    stateful_step_count=int(steps or 30),
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+TestMirrorOfAnEngineThatChangesInAnyOrder.settings = runs_of_steps("WFPSA_MIRROR_EXAMPLES", 60, 30)

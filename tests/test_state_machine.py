@@ -4,7 +4,6 @@ WFPSA_STATE_MACHINE_EXAMPLES says how many runs of how many steps: `2000` or `20
 """
 
 import gc
-import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -14,10 +13,10 @@ from uuid import UUID
 
 import model
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from model import Codes, Context, Half, Model, Row, Subnets
+from support import runs_of_steps
 
 import wfpsa
 from wfpsa import Outcome, Sa, SaBundle, Traffic, TransformType, testing
@@ -795,12 +794,5 @@ class EngineMachine(RuleBasedStateMachine):
             self.compare_statistics(engine.statistics())
 
 
-examples, _, steps = os.environ.get("WFPSA_STATE_MACHINE_EXAMPLES", "100x40").partition("x")
 TestEngineAgainstTheModel = EngineMachine.TestCase
-TestEngineAgainstTheModel.settings = settings(
-    max_examples=int(examples),
-    stateful_step_count=int(steps or 40),
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+TestEngineAgainstTheModel.settings = runs_of_steps("WFPSA_STATE_MACHINE_EXAMPLES", 100, 40)
